@@ -1,0 +1,2 @@
+//! Emulated Arm PrimeCell devices: PL011 UART and PL031 RTC.
+#![no_std]
