@@ -1,6 +1,12 @@
 //! AArch64 vCPU: exit decode, guest context, exception injection and the EL2 world switch.
 #![no_std]
 
+pub mod exception;
+pub mod exit;
 mod frame;
+pub mod id_registers;
+pub mod instruction;
+pub mod stage1;
+pub mod sysreg;
 
 pub use frame::TrapFrame;

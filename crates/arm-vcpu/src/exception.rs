@@ -1,0 +1,1 @@
+//! Exceptions that EL2 delivers to a guest's EL1.

@@ -1,0 +1,1 @@
+//! ID registers as a guest sees them.
