@@ -1,2 +1,66 @@
-//! Host device tree to platform description, VM description to guest device tree.
+//! Device trees on both sides of a hypervisor.
+//!
+//! - [`Platform::from_fdt`] turns the machine's own tree into a plain
+//!   description of the machine.
+//! - [`vm_configs`] reads which VMs that tree asks for, and [`add_domains`]
+//!   writes it.
+//! - [`GuestTree`] is the description of a guest's machine, and writes the tree
+//!   that the guest is given; [`layout`] holds its address map.
+//!
+//! The format and the standard nodes are those of the Devicetree Specification
+//! v0.4; the other nodes are those of the bindings in the Linux kernel.
+//!
+//! ```
+//! use dtb_platform::{GuestGic, GuestTree, Platform, layout};
+//! use vm_contract::{GuestPhysAddr, GuestPhysAddrRange};
+//!
+//! let affinities: Vec<u64> = (0..4).map(layout::affinity).collect();
+//! let ram = GuestPhysAddrRange::from_start_size(layout::RAM.start, 512 << 20);
+//! let blob = GuestTree {
+//!     bootargs: Some("console=ttyAMA0"),
+//!     ..GuestTree::virt(
+//!         &affinities,
+//!         &[ram],
+//!         GuestGic::V3 {
+//!             distributor: layout::GIC_DISTRIBUTOR,
+//!             redistributors: &layout::redistributor_regions(4),
+//!             its: None,
+//!         },
+//!     )
+//! }
+//! .to_blob()?;
+//!
+//! // A guest's machine is a machine like any other.
+//! let platform = Platform::from_fdt(&blob)?;
+//! assert_eq!(platform.cpus.len(), 4);
+//! assert_eq!(platform.memory[0].size(), 512 << 20);
+//! assert_eq!(platform.timer, layout::TIMER);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod blob;
+mod cells;
+mod cpu;
+mod domains;
+mod error;
+mod gic;
+mod guest;
+mod interrupts;
+pub mod layout;
+mod platform;
+mod tree;
+mod vm_config;
+
+pub use blob::blob_bytes;
+pub use cpu::{Cpu, CpuStatus, EnableMethod};
+pub use domains::add_domains;
+pub use error::{BlobError, ConfigError, Fault, PlatformError, PropertyError, TreeError};
+pub use gic::Gic;
+pub use guest::{GuestDevice, GuestGic, GuestTree};
+pub use interrupts::{Interrupt, Trigger};
+pub use platform::{Conduit, Platform, Psci, PsciVersion, Timer, Uart, UartKind, VirtioMmio};
+pub use vm_config::{BootModule, VmConfig, vm_configs};

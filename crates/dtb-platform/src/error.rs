@@ -1,0 +1,165 @@
+//! What can be wrong with a tree, a platform or a VM's description.
+
+use alloc::string::String;
+
+use thiserror::Error;
+use vm_contract::IntId;
+
+/// The bytes are not a device-tree blob that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BlobError {
+    /// There are fewer bytes than the header needs, or than it announces.
+    #[error("the device tree is truncated")]
+    Truncated,
+    /// The first four bytes are not the magic number of the format.
+    #[error("this is not a device-tree blob: its magic number is wrong")]
+    BadMagic,
+    /// Written in a version that a reader of version 17 cannot read.
+    #[error("the device tree's version is {0}: it must be readable as version 17")]
+    Version(u32),
+    /// A block of the blob lies outside it, or does not end.
+    #[error("the device tree's {0} block lies outside the blob")]
+    Block(&'static str),
+    /// The structure block breaks the format at this byte of it.
+    #[error("the device tree's structure is malformed at byte {0:#x}")]
+    Structure(usize),
+    /// Nodes are nested deeper than this reader follows.
+    #[error("the device tree's nodes are nested deeper than {max}", max = crate::blob::MAX_DEPTH)]
+    TooDeep,
+}
+
+/// How a property fails its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not there, and it has to be.
+    Missing,
+    /// It is there, but says something that is not allowed.
+    Invalid,
+}
+
+/// A property that is missing or says what is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{node}: `{property}` {}: it must be {allowed}", match fault {
+    Fault::Missing => "is missing",
+    Fault::Invalid => "is invalid",
+})]
+pub struct PropertyError {
+    /// The full path of the node.
+    pub node: String,
+    /// The name of the property.
+    pub property: &'static str,
+    /// What is wrong with it.
+    pub fault: Fault,
+    /// What the property may be, worded to follow "it must be".
+    pub allowed: &'static str,
+}
+
+/// A host tree that does not describe a machine to run on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PlatformError {
+    /// The tree cannot be read at all.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A property of a node that is needed is missing or wrong.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// A node that is needed is missing or disabled; the text says which.
+    #[error("the device tree has no enabled {0}")]
+    Missing(&'static str),
+}
+
+/// A VM's description that cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The tree cannot be read at all.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A property is missing or wrong.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// A domain node has no module to start, or more than one.
+    #[error(
+        "{node}: it must have exactly one module to start, \
+         compatible with `multiboot,kernel` or `armature,firmware`"
+    )]
+    BootModules {
+        /// The full path of the domain node.
+        node: String,
+    },
+    /// A domain node has more than one ramdisk.
+    #[error("{node}: it must have at most one module compatible with `multiboot,ramdisk`")]
+    Ramdisks {
+        /// The full path of the domain node.
+        node: String,
+    },
+    /// A module is of a kind that is not known.
+    #[error(
+        "{node}: a module must be compatible with `multiboot,kernel`, \
+         `multiboot,ramdisk` or `armature,firmware`"
+    )]
+    UnknownModule {
+        /// The full path of the module's node.
+        node: String,
+    },
+    /// Two modules share memory without being the same one, or one VM uses
+    /// the same memory for two purposes.
+    #[error("{node}: its modules must not overlap each other, nor a part of those of {other}")]
+    Overlap {
+        /// The full path of a domain node.
+        node: String,
+        /// The full path of the other one; the same if it collides with itself.
+        other: String,
+    },
+    /// Two VMs have the same name or the same node.
+    #[error("{node}: the name `{name}` must not be that of another VM")]
+    DuplicateName {
+        /// The full path of the later domain node.
+        node: String,
+        /// The name that both have.
+        name: String,
+    },
+}
+
+/// A device tree that cannot be written.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// The tree to extend cannot be read.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A VM to be described is not described correctly.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The tree to extend already has this node.
+    #[error("the device tree already has a node {0}")]
+    NodeExists(String),
+    /// A machine needs at least one vCPU.
+    #[error("a guest must have at least one vCPU")]
+    NoVcpu,
+    /// Two vCPUs have this affinity, or it has bits where MPIDR_EL1 has none.
+    #[error("the vCPU affinity {0:#x} is not a valid one of its own")]
+    Affinity(u64),
+    /// No memory, an empty range of it, or ranges that overlap.
+    #[error("a guest's memory must be one or more ranges, none empty and none overlapping")]
+    Memory,
+    /// The initial ramdisk is not within one range of the memory.
+    #[error("the initial ramdisk must lie within the guest's memory")]
+    Initrd,
+    /// The distributor needs registers for at least one CPU.
+    #[error("a guest's GICv3 must have at least one redistributor region")]
+    NoRedistributor,
+    /// The interrupt cannot be that of a device (SPI) or of a timer (PPI).
+    #[error("interrupt {0} is neither a device's SPI nor a timer's PPI")]
+    Interrupt(IntId),
+    /// A name or a string breaks the rules of the format.
+    #[error("the device tree cannot be written: {0}")]
+    Format(vm_fdt::Error),
+}
+
+impl From<vm_fdt::Error> for TreeError {
+    fn from(error: vm_fdt::Error) -> Self {
+        Self::Format(error)
+    }
+}
