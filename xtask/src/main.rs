@@ -1,2 +1,39 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: builds, runs, tests and checks Armature.
+//!
+//! This file holds the command line and nothing else; each command lives in
+//! the module that bears its name.
+
+//mod check;
+mod cli;
+mod guest;
+mod image;
+mod run;
+//mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match cli.command {
+        Command::Qemu(options) => run::qemu_command(&workspace, options),
+        Command::Check(_) => todo!(),
+        Command::Test(_) => todo!(),
+    }
+}

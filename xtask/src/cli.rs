@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+/// Builds, runs, tests and checks Armature.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What `cargo xtask` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a guest on the hypervisor in QEMU
+    Qemu(QemuOptions),
+    /// Check formats, lints, documentation and the repository's own rules
+    Check(CheckOptions),
+    /// Run the host tests and the tests in QEMU
+    Test(TestOptions),
+}
+
+/// Options of `cargo xtask qemu`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_long_help = QEMU_EXIT_STATUS,
+    group(ArgGroup::new("guest").required(true).args(["linux_smp", "kernel", "bios"])),
+)]
+pub(crate) struct QemuOptions {
+    /// Boot Debian's arm64 kernel to a busybox shell
+    ///
+    /// Kernel and busybox are fetched as Debian packages on the first run and
+    /// kept in `target/guest`; remove that directory to fetch newer ones.
+    #[arg(long)]
+    pub(crate) linux_smp: bool,
+
+    /// Boot this kernel: an arm64 Image, an ELF64 file or a raw binary
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+
+    /// Run this firmware from address 0
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bios: Option<PathBuf>,
+
+    /// Give the guest this initial RAM disk
+    #[arg(long, value_name = "FILE", conflicts_with = "bios")]
+    pub(crate) initrd: Option<PathBuf>,
+
+    /// Add this to the guest's kernel command line
+    #[arg(
+        long,
+        value_name = "STRING",
+        conflicts_with = "bios",
+        allow_hyphen_values = true
+    )]
+    pub(crate) append: Option<String>,
+
+    /// Number of virtual CPUs of the guest
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) vcpus: u32,
+
+    /// Number of physical CPUs of the machine [default: as many as virtual ones]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) pcpus: Option<u32>,
+
+    /// The guest's memory
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(8..=65536))]
+    pub(crate) mem: u64,
+
+    /// The machine's CPU, as QEMU names it
+    #[arg(long, value_name = "MODEL", default_value = "max")]
+    pub(crate) cpu: String,
+
+    /// Pass one more argument to QEMU; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) qemu_arg: Vec<String>,
+
+    /// Stop the machine after so many seconds and fail
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: Option<u64>,
+
+    /// Wait for a debugger before the first instruction
+    #[arg(long)]
+    pub(crate) gdb: bool,
+
+    /// Run this shell command in the guest and exit with its status
+    ///
+    /// Standard output carries what the command prints and nothing else; the
+    /// kernel's messages go to the console log.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["bios", "initrd"], allow_hyphen_values = true)]
+    pub(crate) exec: Option<String>,
+
+    /// With --exec: show the whole console on standard error
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
+    /// Boot the same guest directly on QEMU, without the hypervisor
+    ///
+    /// The machine has no EL2 then. This is the yardstick for comparisons.
+    #[arg(long)]
+    pub(crate) bare: bool,
+}
+
+const QEMU_EXIT_STATUS: &str = "\
+Exit status:
+  0    the guest powered off, or the user left with Ctrl-A x
+  1    hypervisor panic, VM fault, or nothing could be started
+  2    the command line is wrong
+  124  --timeout ran out
+  With --exec: the command's own status; 125 instead of 1.
+
+The console is logged to target/run/console.log.";
+
+/// Options of `cargo xtask check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    /// Only check the repository's own rules: dependencies and text
+    #[arg(long)]
+    pub(crate) rules: bool,
+}
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestOptions {
+    /// Only run the host tests
+    #[arg(long, conflicts_with_all = ["qemu", "filter"])]
+    pub(crate) host: bool,
+
+    /// Only run the tests in QEMU
+    #[arg(long)]
+    pub(crate) qemu: bool,
+
+    /// Only run the tests in QEMU whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub(crate) filter: Option<String>,
+
+    /// List the tests in QEMU and run nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    /// Run the guests directly on QEMU, without the hypervisor
+    #[arg(long)]
+    pub(crate) bare: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_guest_must_be_chosen_and_only_one() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("xtask qemu").is_err());
+        assert!(parse("xtask qemu --linux-smp --kernel k").is_err());
+        assert!(parse("xtask qemu --bios b --exec true").is_err());
+        assert!(parse("xtask qemu --linux-smp --exec true --vcpus 8").is_ok());
+    }
+
+    #[test]
+    fn arguments_for_qemu_may_start_with_a_hyphen() {
+        let cli = Cli::try_parse_from(["x", "qemu", "--bios", "b", "--qemu-arg", "-icount"]);
+        let Ok(Cli {
+            command: Command::Qemu(options),
+        }) = cli
+        else {
+            panic!("not parsed: {cli:?}");
+        };
+        assert_eq!(options.qemu_arg, ["-icount"]);
+    }
+}

@@ -1,0 +1,142 @@
+//! `cargo xtask qemu`: runs guests on the hypervisor in QEMU.
+
+pub(crate) mod console;
+mod domains;
+pub(crate) mod exec;
+mod log;
+mod placement;
+mod prepare;
+mod qemu;
+mod qmp;
+pub(crate) mod session;
+pub(crate) mod spec;
+mod terminal;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::cli::QemuOptions;
+use crate::guest::Guests;
+use crate::guest::initramfs::Purpose;
+use crate::workspace::Workspace;
+use exec::Execution;
+use session::{Outcome, Session};
+use spec::{Boot, GuestLinux, MachineSpec, Mode, VmSpec};
+
+pub(crate) use prepare::Prepared;
+
+/// The log's name in `target/run`.
+const CONSOLE_LOG: &str = "console.log";
+/// What `timeout(1)` returns as well.
+const TIMED_OUT: u8 = 124;
+/// With a command of the guest, failures of this side stay apart from the
+/// command's own statuses.
+const EXEC_FAILED: u8 = 125;
+
+/// Runs the guest that the options describe, with its console on this
+/// terminal.
+pub(crate) fn qemu_command(workspace: &Workspace, options: QemuOptions) -> Result<ExitCode> {
+    let failure = if options.exec.is_some() {
+        EXEC_FAILED
+    } else {
+        1
+    };
+    let status = run(workspace, options, failure).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        failure
+    });
+    Ok(ExitCode::from(status))
+}
+
+/// Returns the exit status, which is `failure` if the machine failed.
+fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
+    let timeout = options.timeout.map(Duration::from_secs);
+    let verbose = options.verbose;
+    let execution = options.exec.as_deref().map(|_| Execution::new());
+    // Input that is no terminal waits for the shell, or the kernel drops it.
+    let awaits_prompt = options.linux_smp && options.initrd.is_none();
+    let spec = machine(workspace, options, execution.as_ref())?;
+    let prepared = Prepared::new(workspace, &spec, CONSOLE_LOG)?;
+    if spec.gdb {
+        let symbols = prepared.symbols().display();
+        let attach = format!("gdb-multiarch {symbols} -ex 'target remote :1234'");
+        eprintln!("xtask: waiting for a debugger: {attach}");
+    }
+    let mut session = Session::start(&prepared, timeout)?;
+    let (outcome, status, shown) = match execution {
+        Some(execution) => {
+            let (outcome, status) = execution.run(&mut session, verbose)?;
+            (outcome, status, verbose)
+        }
+        None => (
+            console::interact(&mut session, awaits_prompt)?,
+            Some(0),
+            true,
+        ),
+    };
+    let problem = match (&outcome, status) {
+        (Outcome::PoweredOff, Some(status)) => return Ok(status),
+        (Outcome::Left, _) => return Ok(0),
+        (Outcome::PoweredOff, None) => "the guest powered off before the command ended".to_owned(),
+        (outcome, _) => outcome.to_string(),
+    };
+    if !shown {
+        eprintln!("{}", session.log_tail());
+    }
+    eprintln!(
+        "error: {problem}; the whole console is in {}",
+        session.log_path().display()
+    );
+    Ok(if outcome == Outcome::TimedOut {
+        TIMED_OUT
+    } else {
+        failure
+    })
+}
+
+/// Returns the machine that the options describe.
+fn machine(
+    workspace: &Workspace,
+    options: QemuOptions,
+    execution: Option<&Execution>,
+) -> Result<MachineSpec> {
+    let guests = Guests::new(workspace);
+    let purpose = match (&options.exec, execution) {
+        (Some(command), Some(execution)) => Purpose::Exec {
+            command: command.clone(),
+            mark: execution.mark().to_owned(),
+        },
+        _ => console::shell_purpose(),
+    };
+    // Only a Linux guest takes a command and a built RAM disk.
+    let linux = options.linux_smp || options.exec.is_some();
+    let mut vm = match (options.kernel, options.bios) {
+        (_, Some(bios)) => VmSpec::new(Boot::Firmware(bios)),
+        (Some(kernel), None) if linux => GuestLinux { kernel, purpose }.vm(&guests)?,
+        (Some(kernel), None) => VmSpec::new(Boot::Kernel(kernel)),
+        (None, None) => GuestLinux {
+            kernel: guests.linux()?,
+            purpose,
+        }
+        .vm(&guests)?,
+    };
+    if let Some(initrd) = options.initrd {
+        vm.initrd = Some(spec::Initrd::File(initrd));
+    }
+    if let Some(more) = options.append {
+        vm.append(&more);
+    }
+    vm.vcpus = options.vcpus;
+    vm.memory_mib = options.mem;
+    let mut machine = MachineSpec::new(vm);
+    machine.pcpus = options.pcpus.unwrap_or(options.vcpus);
+    machine.cpu = options.cpu;
+    machine.qemu_args = options.qemu_arg;
+    machine.gdb = options.gdb;
+    if options.bare {
+        machine.mode = Mode::Bare;
+    }
+    Ok(machine)
+}

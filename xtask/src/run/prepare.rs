@@ -1,0 +1,202 @@
+//! Makes everything that a run needs: the hypervisor's image, the device tree
+//! that names the guests, and a directory for what is made for this run only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::domains;
+use super::placement::Placement;
+use super::qemu::{self, Loaded, Payload};
+use super::spec::{Initrd, MachineSpec, Mode, VmSpec};
+use crate::image;
+use crate::toolchain::{self, QEMU};
+use crate::workspace::Workspace;
+
+/// The hypervisor's package and its program.
+const HYPERVISOR: (&str, &str) = ("hypervisor", "armature");
+
+/// A machine that is ready to start.
+pub(crate) struct Prepared {
+    pub(crate) spec: MachineSpec,
+    pub(crate) log: PathBuf,
+    ram_mib: u64,
+    payload: Payload,
+    symbols: PathBuf,
+    /// Removed with everything in it when the run is over.
+    _directory: RunDirectory,
+}
+
+impl Prepared {
+    /// Builds and fetches what is missing and writes what QEMU will load. The
+    /// console will be logged to a file called `log` in `target/run`.
+    pub(crate) fn new(workspace: &Workspace, spec: &MachineSpec, log: &str) -> Result<Self> {
+        for vm in &spec.vms {
+            let file = vm.boot.file();
+            ensure!(
+                file.is_file(),
+                "{} does not exist or is no file",
+                file.display()
+            );
+        }
+        toolchain::ensure_qemu()?;
+        let runs = workspace.target().join("run");
+        let directory = RunDirectory::create(&runs)?;
+        let log = runs.join(log);
+        let (ram_mib, payload, symbols) = match spec.mode {
+            Mode::Hypervisor => hypervisor(workspace, spec, &directory)?,
+            Mode::Bare => bare(spec, &directory)?,
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            log,
+            ram_mib,
+            payload,
+            symbols,
+            _directory: directory,
+        })
+    }
+
+    /// Returns QEMU's arguments, given the number of the control socket.
+    pub(crate) fn arguments(&self, control_fd: i32) -> Vec<String> {
+        qemu::run_arguments(&self.spec, self.ram_mib, &self.payload, control_fd)
+    }
+
+    /// Returns the file with the debugger's symbols.
+    pub(crate) fn symbols(&self) -> &Path {
+        &self.symbols
+    }
+}
+
+/// Prepares the hypervisor and its guests.
+fn hypervisor(
+    workspace: &Workspace,
+    spec: &MachineSpec,
+    directory: &RunDirectory,
+) -> Result<(u64, Payload, PathBuf)> {
+    toolchain::ensure_rust_target()?;
+    let (package, program) = HYPERVISOR;
+    let elf = workspace
+        .build_for_target(package, &["--bin", program])?
+        .join(program);
+    let image = elf.with_extension("img");
+    image::flatten(&elf, &image)?;
+
+    let mut files = Vec::new();
+    for (index, vm) in spec.vms.iter().enumerate() {
+        files.push(vm.boot.file().clone());
+        files.extend(initrd_file(vm, index, directory)?);
+    }
+    let sizes = files
+        .iter()
+        .map(|file| Ok(fs::metadata(file)?.len()))
+        .collect::<std::io::Result<Vec<u64>>>()
+        .context("cannot read a guest's file")?;
+    let guest_mib = spec
+        .vms
+        .iter()
+        .try_fold(0_u64, |sum, vm| sum.checked_add(vm.memory_mib));
+    let placement = Placement::new(guest_mib.context("too much memory")?, &sizes)?;
+
+    let dump = directory.file("machine.dtb");
+    dump_tree(spec, placement.ram_mib, &dump)?;
+    let mut places = placement.addresses.iter().copied().zip(sizes);
+    let domains = spec
+        .vms
+        .iter()
+        .map(|vm| domains::describe(vm, &mut places))
+        .collect::<Result<Vec<_>>>()?;
+    let tree = directory.file("hypervisor.dtb");
+    fs::write(&tree, domains::add(&fs::read(&dump)?, &domains)?)?;
+
+    let modules = files
+        .into_iter()
+        .zip(placement.addresses)
+        .map(|(file, address)| Loaded { file, address })
+        .collect();
+    Ok((
+        placement.ram_mib,
+        Payload::Hypervisor {
+            image,
+            tree,
+            modules,
+        },
+        elf,
+    ))
+}
+
+/// Prepares one guest for QEMU's own loader.
+fn bare(spec: &MachineSpec, directory: &RunDirectory) -> Result<(u64, Payload, PathBuf)> {
+    let [vm] = spec.vms.as_slice() else {
+        bail!("without the hypervisor there is exactly one guest");
+    };
+    let payload = Payload::Bare {
+        boot: vm.boot.clone(),
+        initrd: initrd_file(vm, 0, directory)?,
+        bootargs: vm.bootargs.clone(),
+    };
+    Ok((vm.memory_mib, payload, vm.boot.file().clone()))
+}
+
+/// Returns the file that holds the guest's RAM disk, writing it if it was
+/// built for this run.
+fn initrd_file(vm: &VmSpec, index: usize, directory: &RunDirectory) -> Result<Option<PathBuf>> {
+    Ok(match &vm.initrd {
+        None => None,
+        Some(Initrd::File(file)) => {
+            ensure!(
+                file.is_file(),
+                "{} does not exist or is no file",
+                file.display()
+            );
+            Some(file.clone())
+        }
+        Some(Initrd::Built(archive)) => {
+            let file = directory.file(&format!("initramfs{index}.cpio"));
+            fs::write(&file, archive)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            Some(file)
+        }
+    })
+}
+
+/// Has QEMU write the device tree of the machine to `file`.
+fn dump_tree(spec: &MachineSpec, ram_mib: u64, file: &Path) -> Result<()> {
+    let output = Command::new(QEMU)
+        .args(qemu::dump_tree_arguments(spec, ram_mib, file))
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {QEMU}"))?;
+    if !output.status.success() || !file.is_file() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("QEMU cannot make this machine: {}", complaint.trim_end());
+    }
+    Ok(())
+}
+
+/// A directory for the files of one run.
+struct RunDirectory(PathBuf);
+
+impl RunDirectory {
+    fn create(runs: &Path) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = runs.join(format!("{}-{count}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        // What stays behind is small and lies in `target`.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,208 @@
+//! QEMU's command line.
+
+use std::path::{Path, PathBuf};
+
+use super::spec::{Boot, MachineSpec, Mode};
+
+/// A file that QEMU puts into the machine's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) file: PathBuf,
+    pub(crate) address: u64,
+}
+
+/// What QEMU starts.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    /// The hypervisor, with the device tree that names its guests.
+    Hypervisor {
+        image: PathBuf,
+        tree: PathBuf,
+        modules: Vec<Loaded>,
+    },
+    /// One guest, by QEMU's own loader.
+    Bare {
+        boot: Boot,
+        initrd: Option<PathBuf>,
+        bootargs: Option<String>,
+    },
+}
+
+/// Returns the arguments that make the machine: these, and no others, shape
+/// the device tree that QEMU describes it with.
+pub(crate) fn machine_arguments(spec: &MachineSpec, ram_mib: u64) -> Vec<String> {
+    let machine = match spec.mode {
+        Mode::Hypervisor => "virt,virtualization=on,gic-version=3",
+        Mode::Bare => "virt,gic-version=3",
+    };
+    let cpu = match spec.cpu.as_str() {
+        // The architected algorithm costs an emulator dearly and adds nothing.
+        "max" => "max,pauth-impdef=on",
+        other => other,
+    };
+    let mut arguments = vec!["-nodefaults".to_owned()];
+    let (pcpus, ram) = (spec.pcpus.to_string(), format!("{ram_mib}M"));
+    for (option, value) in [
+        ("-machine", machine),
+        ("-cpu", cpu),
+        ("-smp", &pcpus),
+        ("-m", &ram),
+    ] {
+        arguments.extend([option.to_owned(), value.to_owned()]);
+    }
+    arguments.extend(spec.qemu_args.iter().cloned());
+    arguments
+}
+
+/// Returns the arguments that make QEMU write the machine's device tree to
+/// `file` and leave.
+pub(crate) fn dump_tree_arguments(spec: &MachineSpec, ram_mib: u64, file: &Path) -> Vec<String> {
+    let mut arguments = machine_arguments(spec, ram_mib);
+    arguments.extend(["-display".to_owned(), "none".to_owned()]);
+    arguments.extend(["-machine".to_owned(), format!("dumpdtb={}", escaped(file))]);
+    arguments
+}
+
+/// Returns the arguments that run the payload with the console on standard
+/// input and output and the control channel on the inherited socket.
+pub(crate) fn run_arguments(
+    spec: &MachineSpec,
+    ram_mib: u64,
+    payload: &Payload,
+    control_fd: i32,
+) -> Vec<String> {
+    let mut arguments = machine_arguments(spec, ram_mib);
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&["-display", "none"]);
+    add(&[
+        "-chardev",
+        "stdio,id=console,signal=off",
+        "-serial",
+        "chardev:console",
+    ]);
+    add(&["-chardev", &format!("socket,id=control,fd={control_fd}")]);
+    add(&["-mon", "chardev=control,mode=control"]);
+    // Nothing runs before someone listens to how it ends.
+    add(&["-S"]);
+    if spec.gdb {
+        add(&["-s"]);
+    }
+    match payload {
+        Payload::Hypervisor {
+            image,
+            tree,
+            modules,
+        } => {
+            // The hypervisor restarts guests itself: a reset of the whole
+            // machine is its way to say that it failed.
+            add(&["-no-reboot"]);
+            add(&[
+                "-kernel",
+                &image.to_string_lossy(),
+                "-dtb",
+                &tree.to_string_lossy(),
+            ]);
+            for Loaded { file, address } in modules {
+                let file = escaped(file);
+                add(&[
+                    "-device",
+                    &format!("loader,file={file},addr={address:#x},force-raw=on"),
+                ]);
+            }
+        }
+        Payload::Bare {
+            boot,
+            initrd,
+            bootargs,
+        } => {
+            let option = match boot {
+                Boot::Kernel(_) => "-kernel",
+                Boot::Firmware(_) => "-bios",
+            };
+            add(&[option, &boot.file().to_string_lossy()]);
+            if let Some(initrd) = initrd {
+                add(&["-initrd", &initrd.to_string_lossy()]);
+            }
+            if let Some(bootargs) = bootargs {
+                add(&["-append", bootargs]);
+            }
+        }
+    }
+    arguments
+}
+
+/// Writes a path as the value of an option, where a comma is doubled.
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::VmSpec;
+    use super::*;
+
+    fn spec() -> MachineSpec {
+        MachineSpec::new(VmSpec::new(Boot::Kernel("k".into())))
+    }
+
+    fn has(arguments: &[String], words: &[&str]) -> bool {
+        arguments.windows(words.len()).any(|window| window == words)
+    }
+
+    #[test]
+    fn the_hypervisor_gets_its_modules_at_their_addresses() {
+        let payload = Payload::Hypervisor {
+            image: "a.img".into(),
+            tree: "a.dtb".into(),
+            modules: vec![Loaded {
+                file: "dir,1/k".into(),
+                address: 0x7000_0000,
+            }],
+        };
+        let arguments = run_arguments(&spec(), 1024, &payload, 5);
+        let machine = "virt,virtualization=on,gic-version=3";
+        assert!(has(
+            &arguments,
+            &["-machine", machine, "-cpu", "max,pauth-impdef=on"]
+        ));
+        assert!(has(&arguments, &["-smp", "4", "-m", "1024M"]));
+        assert!(has(&arguments, &["-kernel", "a.img", "-dtb", "a.dtb"]));
+        let loader = "loader,file=dir,,1/k,addr=0x70000000,force-raw=on";
+        assert!(has(&arguments, &["-device", loader]));
+        assert!(has(&arguments, &["-no-reboot"]));
+        assert!(has(&arguments, &["-chardev", "socket,id=control,fd=5"]));
+    }
+
+    #[test]
+    fn a_bare_guest_has_no_el2_and_may_reboot() {
+        let payload = Payload::Bare {
+            boot: Boot::Firmware("u-boot.bin".into()),
+            initrd: None,
+            bootargs: None,
+        };
+        let spec = MachineSpec {
+            mode: Mode::Bare,
+            cpu: "cortex-a53".into(),
+            ..spec()
+        };
+        let arguments = run_arguments(&spec, 512, &payload, 5);
+        assert!(has(
+            &arguments,
+            &["-machine", "virt,gic-version=3", "-cpu", "cortex-a53"]
+        ));
+        assert!(has(&arguments, &["-bios", "u-boot.bin"]));
+        assert!(!has(&arguments, &["-no-reboot"]));
+    }
+
+    #[test]
+    fn the_dumped_tree_is_of_the_machine_that_runs() {
+        let spec = MachineSpec {
+            qemu_args: vec!["-global".into(), "a.b=c".into()],
+            ..spec()
+        };
+        let dump = dump_tree_arguments(&spec, 640, Path::new("t.dtb"));
+        assert!(dump.starts_with(&machine_arguments(&spec, 640)));
+        assert!(has(&dump, &["-machine", "dumpdtb=t.dtb"]));
+        assert!(has(&dump, &["-global", "a.b=c"]));
+    }
+}

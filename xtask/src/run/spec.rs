@@ -1,0 +1,126 @@
+//! What is to run: a machine and its virtual machines.
+//!
+//! Flags, and tests, make these descriptions; everything after only reads
+//! them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::guest::Guests;
+use crate::guest::initramfs::{self, Purpose};
+
+/// A machine and what it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineSpec {
+    pub(crate) vms: Vec<VmSpec>,
+    pub(crate) pcpus: u32,
+    /// The CPU model as the user names it.
+    pub(crate) cpu: String,
+    pub(crate) qemu_args: Vec<String>,
+    /// Whether to wait for a debugger.
+    pub(crate) gdb: bool,
+    pub(crate) mode: Mode,
+}
+
+/// What lies below the guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The hypervisor, on a machine with EL2.
+    Hypervisor,
+    /// Nothing: the only guest runs on QEMU itself.
+    Bare,
+}
+
+/// One virtual machine.
+#[derive(Clone, Debug)]
+pub(crate) struct VmSpec {
+    pub(crate) name: String,
+    pub(crate) vcpus: u32,
+    pub(crate) memory_mib: u64,
+    pub(crate) boot: Boot,
+    pub(crate) initrd: Option<Initrd>,
+    pub(crate) bootargs: Option<String>,
+}
+
+/// What a virtual machine starts with.
+#[derive(Clone, Debug)]
+pub(crate) enum Boot {
+    /// A kernel: arm64 `Image`, ELF64 or raw.
+    Kernel(PathBuf),
+    /// Firmware that starts at address 0.
+    Firmware(PathBuf),
+}
+
+impl Boot {
+    /// Returns the file to start.
+    pub(crate) fn file(&self) -> &PathBuf {
+        match self {
+            Self::Kernel(file) | Self::Firmware(file) => file,
+        }
+    }
+}
+
+/// Where an initial RAM disk comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Initrd {
+    File(PathBuf),
+    /// An archive that was built for this run.
+    Built(Vec<u8>),
+}
+
+impl MachineSpec {
+    /// Describes a machine for one virtual machine.
+    pub(crate) fn new(vm: VmSpec) -> Self {
+        Self {
+            pcpus: vm.vcpus,
+            vms: vec![vm],
+            cpu: "max".to_owned(),
+            qemu_args: Vec::new(),
+            gdb: false,
+            mode: Mode::Hypervisor,
+        }
+    }
+}
+
+impl VmSpec {
+    /// Describes a virtual machine of usual size.
+    pub(crate) fn new(boot: Boot) -> Self {
+        Self {
+            name: "vm0".to_owned(),
+            vcpus: 4,
+            memory_mib: 512,
+            boot,
+            initrd: None,
+            bootargs: None,
+        }
+    }
+
+    /// Adds to the kernel command line.
+    pub(crate) fn append(&mut self, more: &str) {
+        let bootargs = self.bootargs.get_or_insert_default();
+        if !bootargs.is_empty() {
+            bootargs.push(' ');
+        }
+        bootargs.push_str(more);
+    }
+}
+
+/// A Linux kernel with the RAM disk that is built here.
+pub(crate) struct GuestLinux {
+    pub(crate) kernel: PathBuf,
+    pub(crate) purpose: Purpose,
+}
+
+impl GuestLinux {
+    /// Describes a virtual machine that boots it.
+    pub(crate) fn vm(self, guests: &Guests) -> Result<VmSpec> {
+        let mut vm = VmSpec::new(Boot::Kernel(self.kernel));
+        vm.initrd = Some(Initrd::Built(initramfs::build(
+            &guests.busybox()?,
+            &self.purpose,
+        )?));
+        vm.append("earlycon console=ttyAMA0");
+        Ok(vm)
+    }
+}
