@@ -3,10 +3,13 @@
 
 pub mod exception;
 pub mod exit;
+mod features;
 mod frame;
 pub mod id_registers;
 pub mod instruction;
 pub mod stage1;
 pub mod sysreg;
 
+pub use features::CpuFeatures;
 pub use frame::TrapFrame;
+pub use sysreg::SystemRegister;
