@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "TPIDR_EL1 holds the pointer")]
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::machine::MAX_CPUS;
 
@@ -20,6 +20,8 @@ pub struct PerCpu {
     index: AtomicUsize,
     /// What [`smp::start`](super::smp::start) wants this CPU to run.
     pub(super) job: AtomicUsize,
+    /// Set when the job has returned, until somebody joins it.
+    pub(super) finished: AtomicBool,
     /// The interrupt handler of this CPU, or 0.
     pub(super) irq_handler: AtomicUsize,
 }
@@ -34,6 +36,7 @@ impl PerCpu {
             fault_spsr: AtomicU64::new(0),
             index: AtomicUsize::new(0),
             job: AtomicUsize::new(0),
+            finished: AtomicBool::new(false),
             irq_handler: AtomicUsize::new(0),
         }
     }

@@ -23,14 +23,28 @@ pub fn try_start(index: usize, job: fn()) -> i64 {
     smccc::psci(smccc::CPU_ON, arguments)
 }
 
+/// Calls CPU_SUSPEND on this CPU. If that powers it down, it wakes up in `job`
+/// and is turned off when `job` returns; else the answer is returned.
+pub fn suspend(power_state: u64, job: fn()) -> i64 {
+    let this = percpu::this();
+    this.job.store(job as usize, Ordering::Release);
+    super::cpu::dsb();
+    let context = percpu::index() as u64;
+    smccc::psci(smccc::CPU_SUSPEND, [power_state, start::secondary_entry(), context])
+}
+
 /// Starts CPU `index` with `job`, which must succeed.
 pub fn start(index: usize, job: fn()) {
     let answer = try_start(index, job);
     check!(answer == smccc::SUCCESS, "CPU_ON of CPU {index} answers {answer}");
 }
 
-/// Waits until CPU `index` is off.
+/// Waits until the job of CPU `index` has returned and the CPU is off.
 pub fn join(index: usize) {
+    let finished = timer::wait_until(|| {
+        percpu::of(index).is_some_and(|target| target.finished.swap(false, Ordering::AcqRel))
+    });
+    check!(finished, "the job of CPU {index} does not return");
     let off = timer::wait_until(|| state(index) == OFF);
     check!(off, "CPU {index} stays in state {}", state(index));
 }
@@ -59,6 +73,7 @@ pub(super) fn secondary() -> ! {
     // SAFETY: `try_start` stored a `fn()` before it started this CPU.
     let job: fn() = unsafe { core::mem::transmute(job) };
     job();
+    percpu::this().finished.store(true, Ordering::Release);
     let answer = smccc::psci(smccc::CPU_OFF, [0; 3]);
     super::verdict::fail(format_args!("CPU_OFF returned {answer}"))
 }
