@@ -26,7 +26,7 @@ pub struct TrapFrame {
     pub spsr: u64,
 }
 
-const_assert_eq!(core::mem::size_of::<TrapFrame>(), 33 * 8);
+const_assert_eq!(size_of::<TrapFrame>(), 33 * 8);
 
 impl TrapFrame {
     /// Returns general register `index`; 31 and above read as XZR.

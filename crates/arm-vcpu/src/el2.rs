@@ -1,0 +1,348 @@
+//! The hardware itself: system registers and the world switch at EL2.
+
+#![expect(
+    unsafe_code,
+    reason = "the one module that touches system registers and enters guests"
+)]
+
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{
+    AFSR0_EL1, AFSR1_EL1, AMAIR_EL1, CNTHCTL_EL2, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL0,
+    CNTVOFF_EL2, CONTEXTIDR_EL1, CPACR_EL1, CPTR_EL2, CSSELR_EL1, ELR_EL1, ESR_EL1, ESR_EL2,
+    FAR_EL1, FAR_EL2, HCR_EL2, HPFAR_EL2, ICC_SRE_EL2, MAIR_EL1, MDCR_EL2, MDSCR_EL1, OSLAR_EL1,
+    PAR_EL1, Readable, SCTLR_EL1, SP_EL0, SP_EL1, SPSR_EL1, TCR_EL1, TPIDR_EL0, TPIDR_EL1,
+    TPIDRRO_EL0, TTBR0_EL1, TTBR1_EL1, VBAR_EL1, VBAR_EL2, VMPIDR_EL2, VTCR_EL2, VTTBR_EL2,
+    Writeable,
+};
+
+use crate::controls;
+use crate::{
+    AxPerCpuHal, AxVCpuHal, CpuFeatures, DebugRegisters, El2Register, GuestSystemRegisters,
+    LiveRegister, PauthKeys, RawExit, Syndrome, TimerState, TrapFrame,
+};
+
+mod fp;
+mod registers;
+mod switch;
+
+pub use registers::read_id_register;
+pub use switch::VectorTable;
+#[doc(hidden)]
+pub use switch::{FRAME_ELR, SAVED_FRAME, SAVED_GUEST_X0, SAVED_SIZE, SAVED_X19};
+
+/// The right to run guests on the CPUs of this machine.
+///
+/// It holds nothing: it stands for whichever CPU executes its methods.
+#[derive(Clone, Copy, Debug)]
+pub struct El2(());
+
+impl El2 {
+    /// Creates the capability.
+    ///
+    /// # Safety
+    /// All of it is used at EL2 only, HCR_EL2.E2H zero, IRQ, FIQ and SError
+    /// masked. Wherever a vCPU runs, [`Aarch64PerCpu`](crate::Aarch64PerCpu)
+    /// is enabled with a table made by [`el2_vectors!`](crate::el2_vectors),
+    /// and the stage-2 root and controls given to that vCPU confine the guest
+    /// to memory which Rust knows nothing of.
+    #[must_use]
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+impl AxVCpuHal for El2 {
+    fn features(&self) -> CpuFeatures {
+        CpuFeatures::detect(read_id_register)
+    }
+
+    fn load(&mut self, registers: &GuestSystemRegisters) {
+        load_el1(registers);
+        load_optional(registers);
+        self.load_debug(&registers.debug);
+        let fp = &raw const registers.fp;
+        // SAFETY: CPTR_EL2.TFP is zero on an enabled CPU (`El2::new`), and EL2
+        // keeps nothing in the SIMD registers.
+        unsafe { fp::load_fp(fp) };
+        load_controls(registers);
+        CNTV_CVAL_EL0.set(registers.timer.cval);
+        CNTV_CTL_EL0.set(registers.timer.ctl);
+        barrier::isb(barrier::SY);
+    }
+
+    fn save(&mut self, registers: &mut GuestSystemRegisters) {
+        registers.timer = TimerState {
+            ctl: CNTV_CTL_EL0.get() & (TimerState::ENABLE | TimerState::IMASK),
+            cval: CNTV_CVAL_EL0.get(),
+        };
+        CNTV_CTL_EL0.set(0);
+        // A virtual SError may have been taken since it was made pending.
+        registers.controls.hcr = HCR_EL2.get();
+        HCR_EL2.set(controls::HCR_HOST);
+        save_el1(registers);
+        save_optional(registers);
+        let fp = &raw mut registers.fp;
+        // SAFETY: CPTR_EL2.TFP is zero on an enabled CPU (`El2::new`); the
+        // pointer comes from an exclusive reference.
+        unsafe { fp::save_fp(fp) };
+        barrier::isb(barrier::SY);
+    }
+
+    #[inline]
+    fn enter(&mut self, frame: &mut TrapFrame) -> RawExit {
+        // SAFETY: the frame is borrowed exclusively; `Aarch64VCpu` lets SPSR
+        // select EL1 or EL0 only; the rest is promised to `El2::new`.
+        match unsafe { switch::enter_guest(frame) } {
+            switch::EXIT_SYNCHRONOUS => RawExit::Synchronous(Syndrome {
+                esr: ESR_EL2.get(),
+                far: FAR_EL2.get(),
+                hpfar: HPFAR_EL2.get(),
+            }),
+            switch::EXIT_IRQ => RawExit::Irq,
+            switch::EXIT_FIQ => RawExit::Fiq,
+            _ => RawExit::SError { esr: ESR_EL2.get() },
+        }
+    }
+
+    #[inline]
+    fn read(&self, register: LiveRegister) -> u64 {
+        match register {
+            LiveRegister::SpEl0 => SP_EL0.get(),
+            LiveRegister::SpEl1 => SP_EL1.get(),
+            LiveRegister::ElrEl1 => ELR_EL1.get(),
+            LiveRegister::SpsrEl1 => SPSR_EL1.get(),
+            LiveRegister::EsrEl1 => ESR_EL1.get(),
+            LiveRegister::FarEl1 => FAR_EL1.get(),
+            LiveRegister::VbarEl1 => VBAR_EL1.get(),
+            LiveRegister::SctlrEl1 => SCTLR_EL1.get(),
+            LiveRegister::TcrEl1 => TCR_EL1.get(),
+            LiveRegister::Ttbr0El1 => TTBR0_EL1.get(),
+            LiveRegister::Ttbr1El1 => TTBR1_EL1.get(),
+            LiveRegister::CntvCtl => CNTV_CTL_EL0.get(),
+            LiveRegister::CntvCval => CNTV_CVAL_EL0.get(),
+            LiveRegister::Hcr => HCR_EL2.get(),
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, register: LiveRegister, value: u64) {
+        match register {
+            LiveRegister::SpEl0 => SP_EL0.set(value),
+            LiveRegister::SpEl1 => SP_EL1.set(value),
+            LiveRegister::ElrEl1 => ELR_EL1.set(value),
+            LiveRegister::SpsrEl1 => SPSR_EL1.set(value),
+            LiveRegister::EsrEl1 => ESR_EL1.set(value),
+            LiveRegister::FarEl1 => FAR_EL1.set(value),
+            LiveRegister::VbarEl1 => VBAR_EL1.set(value),
+            LiveRegister::SctlrEl1 => SCTLR_EL1.set(value),
+            LiveRegister::TcrEl1 => TCR_EL1.set(value),
+            LiveRegister::Ttbr0El1 => TTBR0_EL1.set(value),
+            LiveRegister::Ttbr1El1 => TTBR1_EL1.set(value),
+            LiveRegister::CntvCtl => CNTV_CTL_EL0.set(value),
+            LiveRegister::CntvCval => CNTV_CVAL_EL0.set(value),
+            LiveRegister::Hcr => HCR_EL2.set(value),
+        }
+    }
+
+    fn load_debug(&mut self, debug: &DebugRegisters) {
+        if debug.armed() {
+            for (index, point) in debug.breakpoints().iter().enumerate() {
+                registers::set_breakpoint(index, point.value, point.control);
+            }
+            for (index, point) in debug.watchpoints().iter().enumerate() {
+                registers::set_watchpoint(index, point.value, point.control);
+            }
+        }
+        MDSCR_EL1.set(debug.mdscr());
+        OSLAR_EL1.set(u64::from(debug.os_locked()));
+    }
+}
+
+fn load_controls(registers: &GuestSystemRegisters) {
+    let controls = &registers.controls;
+    VMPIDR_EL2.set(controls.vmpidr);
+    registers::vpidr_el2::set(controls.vpidr);
+    CNTVOFF_EL2.set(controls.cntvoff);
+    VTCR_EL2.set(controls.vtcr);
+    VTTBR_EL2.set(controls.vttbr);
+    if registers.features.contains(CpuFeatures::HCRX) {
+        registers::hcrx_el2::set(controls.hcrx);
+    }
+    HCR_EL2.set(controls.hcr);
+}
+
+fn load_el1(registers: &GuestSystemRegisters) {
+    SP_EL0.set(registers.sp_el0);
+    SP_EL1.set(registers.sp_el1);
+    ELR_EL1.set(registers.elr_el1);
+    SPSR_EL1.set(registers.spsr_el1);
+    SCTLR_EL1.set(registers.sctlr_el1);
+    CPACR_EL1.set(registers.cpacr_el1);
+    TTBR0_EL1.set(registers.ttbr0_el1);
+    TTBR1_EL1.set(registers.ttbr1_el1);
+    TCR_EL1.set(registers.tcr_el1);
+    ESR_EL1.set(registers.esr_el1);
+    FAR_EL1.set(registers.far_el1);
+    AFSR0_EL1.set(registers.afsr0_el1);
+    AFSR1_EL1.set(registers.afsr1_el1);
+    MAIR_EL1.set(registers.mair_el1);
+    AMAIR_EL1.set(registers.amair_el1);
+    VBAR_EL1.set(registers.vbar_el1);
+    CONTEXTIDR_EL1.set(registers.contextidr_el1);
+    TPIDR_EL0.set(registers.tpidr_el0);
+    TPIDRRO_EL0.set(registers.tpidrro_el0);
+    TPIDR_EL1.set(registers.tpidr_el1);
+    PAR_EL1.set(registers.par_el1);
+    CSSELR_EL1.set(registers.csselr_el1);
+    CNTKCTL_EL1.set(registers.cntkctl_el1);
+}
+
+fn save_el1(registers: &mut GuestSystemRegisters) {
+    registers.sp_el0 = SP_EL0.get();
+    registers.sp_el1 = SP_EL1.get();
+    registers.elr_el1 = ELR_EL1.get();
+    registers.spsr_el1 = SPSR_EL1.get();
+    registers.sctlr_el1 = SCTLR_EL1.get();
+    registers.cpacr_el1 = CPACR_EL1.get();
+    registers.ttbr0_el1 = TTBR0_EL1.get();
+    registers.ttbr1_el1 = TTBR1_EL1.get();
+    registers.tcr_el1 = TCR_EL1.get();
+    registers.esr_el1 = ESR_EL1.get();
+    registers.far_el1 = FAR_EL1.get();
+    registers.afsr0_el1 = AFSR0_EL1.get();
+    registers.afsr1_el1 = AFSR1_EL1.get();
+    registers.mair_el1 = MAIR_EL1.get();
+    registers.amair_el1 = AMAIR_EL1.get();
+    registers.vbar_el1 = VBAR_EL1.get();
+    registers.contextidr_el1 = CONTEXTIDR_EL1.get();
+    registers.tpidr_el0 = TPIDR_EL0.get();
+    registers.tpidrro_el0 = TPIDRRO_EL0.get();
+    registers.tpidr_el1 = TPIDR_EL1.get();
+    registers.par_el1 = PAR_EL1.get();
+    registers.csselr_el1 = CSSELR_EL1.get();
+    registers.cntkctl_el1 = CNTKCTL_EL1.get();
+}
+
+fn load_optional(registers: &GuestSystemRegisters) {
+    let features = registers.features;
+    if features.contains(CpuFeatures::SCXTNUM) {
+        registers::scxtnum_el0::set(registers.scxtnum_el0);
+        registers::scxtnum_el1::set(registers.scxtnum_el1);
+    }
+    if features.contains(CpuFeatures::SME) {
+        registers::tpidr2_el0::set(registers.tpidr2_el0);
+    }
+    if features.contains(CpuFeatures::RAS) {
+        registers::vdisr_el2::set(registers.vdisr_el2);
+    }
+    if features.contains(CpuFeatures::PAUTH) {
+        load_pauth(&registers.pauth);
+    }
+}
+
+fn save_optional(registers: &mut GuestSystemRegisters) {
+    let features = registers.features;
+    if features.contains(CpuFeatures::SCXTNUM) {
+        registers.scxtnum_el0 = registers::scxtnum_el0::get();
+        registers.scxtnum_el1 = registers::scxtnum_el1::get();
+    }
+    if features.contains(CpuFeatures::SME) {
+        registers.tpidr2_el0 = registers::tpidr2_el0::get();
+    }
+    if features.contains(CpuFeatures::RAS) {
+        registers.vdisr_el2 = registers::vdisr_el2::get();
+    }
+    if features.contains(CpuFeatures::PAUTH) {
+        save_pauth(&mut registers.pauth);
+    }
+}
+
+fn load_pauth(keys: &PauthKeys) {
+    registers::apiakeylo_el1::set(keys.apia.low);
+    registers::apiakeyhi_el1::set(keys.apia.high);
+    registers::apibkeylo_el1::set(keys.apib.low);
+    registers::apibkeyhi_el1::set(keys.apib.high);
+    registers::apdakeylo_el1::set(keys.apda.low);
+    registers::apdakeyhi_el1::set(keys.apda.high);
+    registers::apdbkeylo_el1::set(keys.apdb.low);
+    registers::apdbkeyhi_el1::set(keys.apdb.high);
+    registers::apgakeylo_el1::set(keys.apga.low);
+    registers::apgakeyhi_el1::set(keys.apga.high);
+}
+
+fn save_pauth(keys: &mut PauthKeys) {
+    keys.apia.low = registers::apiakeylo_el1::get();
+    keys.apia.high = registers::apiakeyhi_el1::get();
+    keys.apib.low = registers::apibkeylo_el1::get();
+    keys.apib.high = registers::apibkeyhi_el1::get();
+    keys.apda.low = registers::apdakeylo_el1::get();
+    keys.apda.high = registers::apdakeyhi_el1::get();
+    keys.apdb.low = registers::apdbkeylo_el1::get();
+    keys.apdb.high = registers::apdbkeyhi_el1::get();
+    keys.apga.low = registers::apgakeylo_el1::get();
+    keys.apga.high = registers::apgakeyhi_el1::get();
+}
+
+impl AxPerCpuHal for El2 {
+    fn features(&self) -> CpuFeatures {
+        CpuFeatures::detect(read_id_register)
+    }
+
+    fn event_counters(&self) -> u64 {
+        registers::pmcr_el0::get() >> 11 & 0x1F
+    }
+
+    fn read_control(&self, register: El2Register) -> u64 {
+        match register {
+            El2Register::Vbar => VBAR_EL2.get(),
+            El2Register::Hcr => HCR_EL2.get(),
+            El2Register::Cptr => CPTR_EL2.get(),
+            El2Register::Mdcr => MDCR_EL2.get(),
+            El2Register::Cnthctl => CNTHCTL_EL2.get(),
+            El2Register::Hstr => registers::hstr_el2::get(),
+            El2Register::IccSre => ICC_SRE_EL2.get(),
+            El2Register::Vsesr => registers::vsesr_el2::get(),
+            El2Register::Hcrx => registers::hcrx_el2::get(),
+            El2Register::Hfgrtr => registers::hfgrtr_el2::get(),
+            El2Register::Hfgwtr => registers::hfgwtr_el2::get(),
+            El2Register::Hfgitr => registers::hfgitr_el2::get(),
+            El2Register::Hdfgrtr => registers::hdfgrtr_el2::get(),
+            El2Register::Hdfgwtr => registers::hdfgwtr_el2::get(),
+            El2Register::Hfgrtr2 => registers::hfgrtr2_el2::get(),
+            El2Register::Hfgwtr2 => registers::hfgwtr2_el2::get(),
+            El2Register::Hfgitr2 => registers::hfgitr2_el2::get(),
+            El2Register::Hdfgrtr2 => registers::hdfgrtr2_el2::get(),
+            El2Register::Hdfgwtr2 => registers::hdfgwtr2_el2::get(),
+            El2Register::Mpam2 => registers::mpam2_el2::get(),
+        }
+    }
+
+    fn write_control(&mut self, register: El2Register, value: u64) {
+        match register {
+            El2Register::Vbar => VBAR_EL2.set(value),
+            El2Register::Hcr => HCR_EL2.set(value),
+            El2Register::Cptr => CPTR_EL2.set(value),
+            El2Register::Mdcr => MDCR_EL2.set(value),
+            El2Register::Cnthctl => CNTHCTL_EL2.set(value),
+            El2Register::Hstr => registers::hstr_el2::set(value),
+            El2Register::IccSre => ICC_SRE_EL2.set(value),
+            El2Register::Vsesr => registers::vsesr_el2::set(value),
+            El2Register::Hcrx => registers::hcrx_el2::set(value),
+            El2Register::Hfgrtr => registers::hfgrtr_el2::set(value),
+            El2Register::Hfgwtr => registers::hfgwtr_el2::set(value),
+            El2Register::Hfgitr => registers::hfgitr_el2::set(value),
+            El2Register::Hdfgrtr => registers::hdfgrtr_el2::set(value),
+            El2Register::Hdfgwtr => registers::hdfgwtr_el2::set(value),
+            El2Register::Hfgrtr2 => registers::hfgrtr2_el2::set(value),
+            El2Register::Hfgwtr2 => registers::hfgwtr2_el2::set(value),
+            El2Register::Hfgitr2 => registers::hfgitr2_el2::set(value),
+            El2Register::Hdfgrtr2 => registers::hdfgrtr2_el2::set(value),
+            El2Register::Hdfgwtr2 => registers::hdfgwtr2_el2::set(value),
+            El2Register::Mpam2 => registers::mpam2_el2::set(value),
+        }
+    }
+
+    fn synchronize(&mut self) {
+        barrier::isb(barrier::SY);
+    }
+}

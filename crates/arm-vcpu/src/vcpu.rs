@@ -1,0 +1,366 @@
+//! A virtual CPU: its whole state, and the order in which it is used.
+
+use vm_contract::{GuestPhysAddr, HostPhysAddr, IntId, VcpuId, VmId};
+
+use crate::controls;
+use crate::exit::decode;
+use crate::interrupt_set::InterruptSet;
+use crate::{
+    AxArchVCpu, AxVCpuExitReason, AxVCpuHal, GuestSystemRegisters, IdRegisters, LiveRegister,
+    TimerState, TrapFrame, VcpuError,
+};
+
+mod completion;
+mod injection;
+mod system_registers;
+
+use completion::PendingPlan;
+
+/// SPSR_EL2 for a vCPU out of reset: EL1 with its own stack pointer, and D, A,
+/// I and F masked.
+const SPSR_RESET: u64 = 0x3C5;
+
+/// VTTBR_EL2.VMID starts here.
+const VTTBR_VMID_SHIFT: u32 = 48;
+/// VTTBR_EL2.BADDR, of which bit 0 is CnP.
+const VTTBR_BADDR: u64 = (1 << VTTBR_VMID_SHIFT) - 2;
+
+/// VMPIDR_EL2 bit 31, which is RES1.
+const MPIDR_RES1: u64 = 1 << 31;
+
+/// What creating an [`Aarch64VCpu`] takes.
+#[derive(Clone, Debug)]
+pub struct CreateConfig<H> {
+    /// The CPU to run on.
+    pub hal: H,
+    /// The vCPU's affinity: what the guest reads as MPIDR_EL1. RES1 bits are
+    /// added.
+    pub mpidr: u64,
+    /// The CPU model that the guest reads as MIDR_EL1.
+    pub midr: u64,
+}
+
+/// What setting up an [`Aarch64VCpu`] takes.
+#[derive(Clone, Debug)]
+pub struct SetupConfig {
+    /// The VMID with which the VM's translations are tagged.
+    pub hw_vmid: u16,
+    /// VTCR_EL2: the shape of the stage-2 tables.
+    pub vtcr: u64,
+    /// The physical count at which the VM's counters read zero.
+    pub cntvoff: u64,
+    /// Whether WFI ends a run, so that another vCPU can have the CPU.
+    pub trap_wfi: bool,
+    /// What the guest sees in the ID registers.
+    pub id_registers: IdRegisters,
+    /// X0 at the entry point.
+    pub x0: u64,
+}
+
+/// How far a vCPU is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Created,
+    Ready,
+    Bound,
+}
+
+/// A virtual CPU of AArch64.
+///
+/// Whoever owns the value owns the vCPU: nothing of it is shared, and it may
+/// move between CPUs whenever it is not bound.
+#[derive(Debug)]
+pub struct Aarch64VCpu<H> {
+    frame: TrapFrame,
+    phase: Phase,
+    plan: Option<PendingPlan>,
+    interrupts: InterruptSet,
+    hal: H,
+    vm: VmId,
+    id: VcpuId,
+    ids: IdRegisters,
+    registers: GuestSystemRegisters,
+}
+
+impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
+    type CreateConfig = CreateConfig<H>;
+    type SetupConfig = SetupConfig;
+
+    fn new(vm: VmId, vcpu: VcpuId, config: CreateConfig<H>) -> Result<Self, VcpuError> {
+        let ids = IdRegisters::default();
+        let mut registers = GuestSystemRegisters::new(config.hal.features(), &ids);
+        registers.controls.vmpidr = config.mpidr | MPIDR_RES1;
+        registers.controls.vpidr = config.midr;
+        Ok(Self {
+            frame: TrapFrame::default(),
+            phase: Phase::Created,
+            plan: None,
+            interrupts: InterruptSet::default(),
+            hal: config.hal,
+            vm,
+            id: vcpu,
+            ids,
+            registers,
+        })
+    }
+
+    fn set_entry(&mut self, entry: GuestPhysAddr) -> Result<(), VcpuError> {
+        self.require_unbound()?;
+        self.frame.elr = usize::from(entry) as u64;
+        Ok(())
+    }
+
+    fn set_ept_root(&mut self, root: HostPhysAddr) -> Result<(), VcpuError> {
+        self.require_unbound()?;
+        let root = usize::from(root) as u64;
+        if root & !VTTBR_BADDR != 0 {
+            return Err(VcpuError::InvalidAddress);
+        }
+        let vttbr = &mut self.registers.controls.vttbr;
+        *vttbr = *vttbr & !VTTBR_BADDR | root;
+        Ok(())
+    }
+
+    fn setup(&mut self, config: SetupConfig) -> Result<(), VcpuError> {
+        self.require_unbound()?;
+        let kept = self.registers.controls;
+        self.ids = config.id_registers;
+        self.registers = GuestSystemRegisters::new(self.hal.features(), &self.ids);
+        let controls = &mut self.registers.controls;
+        controls.vmpidr = kept.vmpidr;
+        controls.vpidr = kept.vpidr;
+        controls.vttbr =
+            kept.vttbr & VTTBR_BADDR | u64::from(config.hw_vmid) << VTTBR_VMID_SHIFT;
+        controls.vtcr = config.vtcr;
+        controls.cntvoff = config.cntvoff;
+        if config.trap_wfi {
+            controls.hcr |= controls::HCR_TWI;
+        }
+        self.phase = Phase::Ready;
+        self.restart(self.frame.elr, config.x0);
+        Ok(())
+    }
+
+    #[inline]
+    fn run(&mut self) -> Result<AxVCpuExitReason, VcpuError> {
+        if self.phase != Phase::Bound {
+            return Err(VcpuError::NotBound);
+        }
+        if let Some(plan) = &self.plan {
+            return Ok(plan.next_access());
+        }
+        let exit = self.hal.enter(&mut self.frame);
+        let reason = decode(&exit, &self.frame);
+        if let AxVCpuExitReason::Injected(exception) = reason {
+            self.inject(exception);
+        }
+        Ok(reason)
+    }
+
+    fn bind(&mut self) -> Result<(), VcpuError> {
+        match self.phase {
+            Phase::Created => Err(VcpuError::NotSetUp),
+            Phase::Bound => Err(VcpuError::Bound),
+            Phase::Ready => {
+                self.hal.load(&self.registers);
+                self.phase = Phase::Bound;
+                Ok(())
+            }
+        }
+    }
+
+    fn unbind(&mut self) -> Result<(), VcpuError> {
+        if self.phase != Phase::Bound {
+            return Err(VcpuError::NotBound);
+        }
+        self.hal.save(&mut self.registers);
+        self.phase = Phase::Ready;
+        Ok(())
+    }
+
+    #[inline]
+    fn set_gpr(&mut self, reg: usize, val: usize) {
+        self.frame.set_gpr(reg, val as u64);
+    }
+
+    fn inject_interrupt(&mut self, vector: usize) -> Result<(), VcpuError> {
+        if self.interrupts.insert(vector) {
+            Ok(())
+        } else {
+            Err(VcpuError::NoSuchInterrupt)
+        }
+    }
+
+    #[inline]
+    fn set_return_value(&mut self, val: usize) {
+        self.set_gpr(0, val);
+    }
+}
+
+impl<H: AxVCpuHal> Aarch64VCpu<H> {
+    /// Returns which vCPU of its VM this is.
+    #[inline]
+    #[must_use]
+    pub const fn id(&self) -> VcpuId {
+        self.id
+    }
+
+    /// Returns the VM to which this vCPU belongs.
+    #[inline]
+    #[must_use]
+    pub const fn vm(&self) -> VmId {
+        self.vm
+    }
+
+    /// Tells whether the vCPU's state is in a CPU.
+    #[inline]
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.phase == Phase::Bound
+    }
+
+    /// Returns what the guest reads as MPIDR_EL1.
+    #[inline]
+    #[must_use]
+    pub const fn mpidr(&self) -> u64 {
+        self.registers.controls.vmpidr
+    }
+
+    /// Returns what the guest sees in the ID registers.
+    #[must_use]
+    pub const fn id_registers(&self) -> &IdRegisters {
+        &self.ids
+    }
+
+    /// Returns general register `index`; 31 and above read as XZR.
+    #[inline]
+    #[must_use]
+    pub fn gpr(&self, index: usize) -> u64 {
+        self.frame.gpr(index)
+    }
+
+    /// Returns the address of the instruction at which the guest goes on.
+    #[inline]
+    #[must_use]
+    pub const fn pc(&self) -> u64 {
+        self.frame.elr
+    }
+
+    /// Returns the guest's PSTATE, in the form of SPSR_EL2.
+    #[inline]
+    #[must_use]
+    pub const fn spsr(&self) -> u64 {
+        self.frame.spsr
+    }
+
+    /// Returns the general registers, PC and PSTATE, for a report.
+    #[must_use]
+    pub const fn frame(&self) -> &TrapFrame {
+        &self.frame
+    }
+
+    /// Returns the hardware in which the vCPU runs.
+    #[must_use]
+    pub const fn hal(&self) -> &H {
+        &self.hal
+    }
+
+    /// Puts the vCPU into its state out of reset, to begin at `entry` with `x0`:
+    /// EL1 with its MMU off, everything masked, and no trace of what ran
+    /// before. A half-done access and interrupts asked for are dropped; the
+    /// EL2 controls stay.
+    pub fn reset(&mut self, entry: GuestPhysAddr, x0: u64) {
+        self.restart(usize::from(entry) as u64, x0);
+        if self.is_bound() {
+            self.hal.load(&self.registers);
+        }
+    }
+
+    fn restart(&mut self, entry: u64, x0: u64) {
+        self.frame = TrapFrame {
+            elr: entry,
+            spsr: SPSR_RESET,
+            ..TrapFrame::default()
+        };
+        self.frame.set_gpr(0, x0);
+        self.plan = None;
+        self.interrupts = InterruptSet::default();
+        self.keep_live_controls();
+        self.registers.reset();
+    }
+
+    /// Takes the interrupts that `inject_interrupt` was asked for, each once,
+    /// for the VM's interrupt controller to make pending.
+    #[inline]
+    pub fn take_injected_interrupts(&mut self) -> impl Iterator<Item = IntId> + '_ {
+        core::iter::from_fn(|| self.interrupts.pop())
+    }
+
+    /// Returns the virtual timer.
+    #[inline]
+    #[must_use]
+    pub fn virtual_timer(&self) -> TimerState {
+        TimerState {
+            ctl: self.read(LiveRegister::CntvCtl),
+            cval: self.read(LiveRegister::CntvCval),
+        }
+    }
+
+    /// Sets the virtual timer.
+    #[inline]
+    pub fn set_virtual_timer(&mut self, timer: TimerState) {
+        self.write(LiveRegister::CntvCval, timer.cval);
+        self.write(LiveRegister::CntvCtl, timer.ctl);
+    }
+
+    /// Returns the physical count at which the VM's counters read zero.
+    #[inline]
+    #[must_use]
+    pub const fn counter_offset(&self) -> u64 {
+        self.registers.controls.cntvoff
+    }
+
+    /// Chooses whether WFI ends a run.
+    pub fn set_trap_wfi(&mut self, trap: bool) {
+        let hcr = self.read(LiveRegister::Hcr);
+        let wanted = if trap {
+            hcr | controls::HCR_TWI
+        } else {
+            hcr & !controls::HCR_TWI
+        };
+        self.write(LiveRegister::Hcr, wanted);
+    }
+
+    /// Fetches the EL2 controls that change while bound into `registers`.
+    fn keep_live_controls(&mut self) {
+        if self.is_bound() {
+            self.registers.controls.hcr = self.hal.read(LiveRegister::Hcr);
+        }
+    }
+
+    #[inline]
+    fn read(&self, register: LiveRegister) -> u64 {
+        if self.is_bound() {
+            self.hal.read(register)
+        } else {
+            self.registers.get(register)
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, register: LiveRegister, value: u64) {
+        if self.is_bound() {
+            self.hal.write(register, value);
+        } else {
+            self.registers.set(register, value);
+        }
+    }
+
+    fn require_unbound(&self) -> Result<(), VcpuError> {
+        if self.is_bound() {
+            Err(VcpuError::Bound)
+        } else {
+            Ok(())
+        }
+    }
+}

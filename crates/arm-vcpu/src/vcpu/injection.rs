@@ -1,0 +1,67 @@
+//! Exceptions that the guest is owed.
+
+use super::Aarch64VCpu;
+use crate::controls;
+use crate::exception::{AbortStatus, Exception, ExceptionRegisters, inject};
+use crate::{AxVCpuHal, LiveRegister};
+
+impl<H: AxVCpuHal> Aarch64VCpu<H> {
+    /// Delivers `exception` to the guest's EL1, with the instruction at the PC
+    /// to blame, and drops a half-done access: the instruction starts anew
+    /// should the guest return to it.
+    pub fn inject(&mut self, exception: Exception) {
+        self.plan = None;
+        let mut registers = ExceptionRegisters {
+            esr: 0,
+            far: self.read(LiveRegister::FarEl1),
+            elr: 0,
+            spsr: 0,
+            vbar: self.read(LiveRegister::VbarEl1),
+            sctlr: self.read(LiveRegister::SctlrEl1),
+        };
+        inject(
+            exception,
+            &mut self.frame,
+            &mut registers,
+            self.registers.features,
+        );
+        self.write(LiveRegister::EsrEl1, registers.esr);
+        self.write(LiveRegister::FarEl1, registers.far);
+        self.write(LiveRegister::ElrEl1, registers.elr);
+        self.write(LiveRegister::SpsrEl1, registers.spsr);
+    }
+
+    /// Tells the guest that the instruction at its PC does not exist.
+    pub fn inject_undefined(&mut self) {
+        self.inject(Exception::Undefined);
+    }
+
+    /// Tells the guest that nothing answers the data access at its PC: an
+    /// external abort on virtual address `far`, or on an unknown one.
+    pub fn inject_data_abort(&mut self, far: Option<u64>, is_write: bool) {
+        self.inject(Exception::DataAbort {
+            address: far,
+            status: AbortStatus::External,
+            is_write,
+            is_cache_maintenance: false,
+        });
+    }
+
+    /// Tells the guest that nothing answers the fetch of the instruction at
+    /// its PC: an external abort on virtual address `far`, or on an unknown
+    /// one.
+    pub fn inject_instruction_abort(&mut self, far: Option<u64>) {
+        self.inject(Exception::InstructionAbort {
+            address: far,
+            status: AbortStatus::External,
+        });
+    }
+
+    /// Makes a virtual SError pending, which the guest takes once it does not
+    /// mask SErrors.
+    pub fn inject_serror(&mut self) {
+        self.plan = None;
+        let hcr = self.read(LiveRegister::Hcr);
+        self.write(LiveRegister::Hcr, hcr | controls::HCR_VSE);
+    }
+}
