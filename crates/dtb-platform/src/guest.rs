@@ -266,6 +266,11 @@ impl<'a> GuestTree<'a> {
             hyp,
             hyp_virt,
         } = self.timer;
+        // A GICv2 wants to know which of its CPUs, at most 8, have the line.
+        let cpus = match self.gic {
+            GuestGic::V3 { .. } => 0,
+            GuestGic::V2 { .. } => 0xff00 >> (8 - self.vcpu_affinities.len().min(8)) & 0xff00,
+        };
         let mut interrupts = Vec::new();
         let mut names = Vec::new();
         for (name, id) in [
@@ -275,11 +280,12 @@ impl<'a> GuestTree<'a> {
             ("hyp-phys", Some(hyp)),
             ("hyp-virt", hyp_virt),
         ] {
-            if let Some(id) = id {
-                let specifier = interrupts::level_high(id).filter(|_| id.is_ppi());
-                interrupts.extend(specifier.ok_or(TreeError::Interrupt(id))?);
-                names.push(name);
-            }
+            let Some(id) = id else { continue };
+            let [kind, number, flags] = interrupts::level_high(id)
+                .filter(|_| id.is_ppi())
+                .ok_or(TreeError::Interrupt(id))?;
+            interrupts.extend([kind, number, flags | cpus]);
+            names.push(name);
         }
         let timer = fdt.begin_node("timer")?;
         fdt.property_string("compatible", "arm,armv8-timer")?;

@@ -64,3 +64,7 @@ pub use guest::{GuestDevice, GuestGic, GuestTree};
 pub use interrupts::{Interrupt, Trigger};
 pub use platform::{Conduit, Platform, Psci, PsciVersion, Timer, Uart, UartKind, VirtioMmio};
 pub use vm_config::{BootModule, VmConfig, vm_configs};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
