@@ -1,2 +1,35 @@
 //! A virtual GICv3: distributor, redistributors and list-register handling.
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod affinity;
+mod claims;
+mod cpu_interface;
+mod delivery;
+mod distributor;
+#[cfg(any(test, feature = "fakes"))]
+mod fakes;
+mod ich;
+mod irq;
+mod irq_access;
+mod kicks;
+mod lines;
+mod list_register;
+mod overflow;
+mod redistributor;
+mod regs;
+mod sgi;
+mod vgic;
+
+pub use cpu_interface::Folded;
+#[cfg(any(test, feature = "fakes"))]
+pub use fakes::{FakeIch, Group};
+#[cfg(target_os = "none")]
+pub use ich::El2Ich;
+pub use ich::IchRegs;
+pub use kicks::{Kicks, MAX_VCPUS};
+pub use list_register::ListRegister;
+pub use sgi::SgiRegister;
+pub use vgic::{Frame, MAX_SPIS, Vgic, VgicConfig, VgicError};

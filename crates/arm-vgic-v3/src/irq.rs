@@ -1,0 +1,380 @@
+//! The state of 32 neighbouring interrupts, one bit each.
+//!
+//! Registers come in words of 32 interrupts, so state is held the same way:
+//! SGIs and PPIs of one vCPU are one bank, SPIs 32–63 another, and every
+//! register access and every question ("which of these want to be delivered?")
+//! is a handful of word operations.
+//!
+//! While an interrupt is held in a list register, the guest can acknowledge and
+//! deactivate it without our noticing. Its pending latch is then *lent* to the
+//! list register, and the truth comes back with [`Bank::take_back`].
+
+use crate::list_register::ListRegister;
+use crate::regs::BitRegister;
+
+/// Iterates over the numbers of the set bits of `word`, lowest first.
+pub(crate) fn set_bits(mut word: u32) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        if word == 0 {
+            return None;
+        }
+        let bit = word.trailing_zeros();
+        word &= word - 1;
+        Some(bit)
+    })
+}
+
+/// Which interrupt groups the distributor forwards: GICD_CTLR.EnableGrp0/1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// All ones if Group 0 is enabled, else zero.
+    pub(crate) group0: u32,
+    /// All ones if Group 1 is enabled, else zero.
+    pub(crate) group1: u32,
+}
+
+impl Groups {
+    /// Returns those of 32 interrupts whose group, given as one bit each, is
+    /// enabled.
+    fn enabled(self, group: u32) -> u32 {
+        (group & self.group1) | (!group & self.group0)
+    }
+}
+
+/// What became of an interrupt that came back from a list register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returned {
+    /// Nobody else has anything to do.
+    Settled,
+    /// The guest is done with it, but the physical interrupt behind it is
+    /// still active: the list register was not linked to it.
+    PhysicalActive,
+}
+
+/// 32 interrupts; bit `n` of each word belongs to the interrupt `n` of the bank.
+#[derive(Clone, Debug)]
+pub(crate) struct Bank {
+    /// Group 1 rather than Group 0.
+    pub(crate) group: u32,
+    /// Enabled.
+    pub(crate) enabled: u32,
+    /// Edge-triggered rather than level-sensitive.
+    pub(crate) edge: u32,
+    /// The input wire is high. For linked interrupts: a physical
+    /// interrupt was acknowledged and not yet handed to the guest.
+    pub(crate) line: u32,
+    /// A level-sensitive message (GICD_SETSPI) was sent and not withdrawn.
+    message: u32,
+    /// Pending whatever the wire says: an edge, an SGI, or a write of ISPENDR.
+    latch: u32,
+    /// The latch went to the list register.
+    lent_latch: u32,
+    /// A linked interrupt's `line` went to the list register.
+    lent_line: u32,
+    /// Active.
+    pub(crate) active: u32,
+    /// Held in a list register of the vCPU that it belongs to.
+    pub(crate) listed: u32,
+    /// Linked to a physical interrupt that is active.
+    pub(crate) linked: u32,
+    /// Priorities; only implemented bits are ever set.
+    pub(crate) priority: [u8; 32],
+}
+
+impl Bank {
+    /// Returns a bank in its reset state: everything off, level-sensitive but
+    /// for `always_edge`.
+    pub(crate) const fn new(always_edge: u32) -> Self {
+        Self {
+            group: 0,
+            enabled: 0,
+            edge: always_edge,
+            line: 0,
+            message: 0,
+            latch: 0,
+            lent_latch: 0,
+            lent_line: 0,
+            active: 0,
+            listed: 0,
+            linked: 0,
+            priority: [0; 32],
+        }
+    }
+
+    /// Resets the bank. Wires keep their level: they are inputs. A linked
+    /// interrupt counts as asserted until somebody looks at its source.
+    pub(crate) fn reset(&mut self, always_edge: u32) {
+        let (line, linked) = (self.line, self.linked);
+        *self = Self {
+            line: line | linked,
+            linked,
+            ..Self::new(always_edge)
+        };
+    }
+
+    /// Returns the pending interrupts as ISPENDR shows them.
+    pub(crate) fn pending(&self) -> u32 {
+        let level = self.line | self.message;
+        self.latch | self.lent_latch | self.lent_line | (level & (!self.edge | self.linked))
+    }
+
+    /// Returns the interrupts that are pending, enabled and not active.
+    pub(crate) fn deliverable(&self, groups: Groups) -> u32 {
+        self.pending() & self.enabled & groups.enabled(self.group) & !self.active
+    }
+
+    /// Returns the interrupts that want a list register and have none. Only
+    /// those in `reachable` can be delivered; active ones are tracked anyhow.
+    pub(crate) fn wanting(&self, groups: Groups, reachable: u32) -> u32 {
+        ((self.deliverable(groups) & reachable) | self.active) & !self.listed
+    }
+
+    /// Drives wires: `mask` go to `asserted`. Returns those whose list register
+    /// may be wrong now.
+    pub(crate) fn set_line(&mut self, mask: u32, asserted: bool) -> u32 {
+        if asserted {
+            let rising = mask & !self.line;
+            self.line |= mask;
+            self.latch |= rising & self.edge;
+            rising & self.edge
+        } else {
+            let falling = mask & self.line;
+            self.line &= !mask;
+            // A list register that was filled as merely active says nothing
+            // about the wire.
+            falling & !self.edge & !self.active
+        }
+    }
+
+    /// Latches `mask` pending: an SGI or an edge. Returns those whose list
+    /// register may be wrong now: all.
+    pub(crate) fn latch(&mut self, mask: u32) -> u32 {
+        self.latch |= mask;
+        mask
+    }
+
+    /// Sends a message (`asserted`) or withdraws it. Returns those whose list
+    /// register may be wrong now.
+    pub(crate) fn set_message(&mut self, mask: u32, asserted: bool) -> u32 {
+        if asserted {
+            self.message |= mask & !self.edge;
+            self.latch |= mask & self.edge;
+        } else {
+            self.message &= !mask;
+            self.latch &= !mask;
+            self.lent_latch &= !mask;
+        }
+        mask
+    }
+
+    /// Links the interrupts in `mask` to active physical interrupts, which
+    /// makes them pending. Returns those whose list register may be wrong now.
+    pub(crate) fn link(&mut self, mask: u32) -> u32 {
+        // While the guest handles the last one, a new one is the same
+        // assertion: it comes again after the deactivation if it is still true.
+        let again = self.linked & self.active & !self.listed;
+        self.linked |= mask;
+        self.line |= mask & !again;
+        mask
+    }
+
+    /// Unlinks the interrupts in `mask` that are merely pending and returns
+    /// which those were.
+    pub(crate) fn unlink(&mut self, mask: u32) -> u32 {
+        let idle = mask & self.linked & self.line & !self.active & !self.listed;
+        self.linked &= !idle;
+        self.line &= !idle;
+        idle
+    }
+
+    /// Returns the value of one of the registers that have a bit per interrupt.
+    pub(crate) fn read(&self, register: BitRegister) -> u32 {
+        match register {
+            BitRegister::Group => self.group,
+            BitRegister::SetEnable | BitRegister::ClearEnable => self.enabled,
+            BitRegister::SetPending | BitRegister::ClearPending => self.pending(),
+            BitRegister::SetActive | BitRegister::ClearActive => self.active,
+        }
+    }
+
+    /// Writes one of the registers that have a bit per interrupt. Returns the
+    /// interrupts whose list register may be wrong now.
+    pub(crate) fn write(&mut self, register: BitRegister, value: u32) -> u32 {
+        match register {
+            BitRegister::Group => {
+                let changed = self.group ^ value;
+                self.group = value;
+                changed
+            }
+            BitRegister::SetEnable => {
+                let changed = value & !self.enabled;
+                self.enabled |= value;
+                changed
+            }
+            BitRegister::ClearEnable => {
+                let changed = value & self.enabled;
+                self.enabled &= !value;
+                changed
+            }
+            BitRegister::SetPending => self.latch(value),
+            BitRegister::ClearPending => {
+                let changed = value & self.pending();
+                self.latch &= !value;
+                self.lent_latch &= !value;
+                changed
+            }
+            BitRegister::SetActive => {
+                let changed = value & !self.active;
+                self.active |= value;
+                changed
+            }
+            BitRegister::ClearActive => {
+                let changed = value & self.active;
+                self.deactivate_by_register(changed);
+                changed
+            }
+        }
+    }
+
+    /// Ends the active state of `mask` from outside. The physical interrupts
+    /// behind linked ones stay active, so those count as asserted until
+    /// somebody looks at their source.
+    fn deactivate_by_register(&mut self, mask: u32) {
+        self.active &= !mask;
+        self.line |= mask & self.linked & !self.listed;
+    }
+
+    /// Ends the active state of the interrupt `bit` after the guest's own EOI
+    /// or DIR for which no list register was found.
+    pub(crate) fn deactivate_unlisted(&mut self, bit: u32) -> Returned {
+        self.active &= !bit;
+        if self.linked & !self.line & bit == 0 {
+            return Returned::Settled;
+        }
+        self.linked &= !bit;
+        Returned::PhysicalActive
+    }
+
+    /// Returns what ICFGR shows for 16 interrupts: the lower half of the bank,
+    /// or the upper one.
+    pub(crate) fn config(&self, upper: bool) -> u32 {
+        let half = if upper {
+            self.edge >> 16
+        } else {
+            self.edge & 0xFFFF
+        };
+        set_bits(half).fold(0, |value, bit| value | 0b10 << (2 * bit))
+    }
+
+    /// Writes ICFGR for 16 interrupts, of which only those in `valid` can be
+    /// configured. Returns the interrupts whose list register may be wrong now.
+    pub(crate) fn set_config(&mut self, upper: bool, value: u32, valid: u32) -> u32 {
+        let half = (0..16).fold(0, |half, bit| half | (value >> (2 * bit + 1) & 1) << bit);
+        let (half, mask) = if upper {
+            (half << 16, 0xFFFF_0000)
+        } else {
+            (half, 0xFFFF)
+        };
+        let changed = (self.edge ^ half) & mask & valid;
+        self.edge ^= changed;
+        changed
+    }
+
+    /// Fills a list register for the interrupt `number` of this bank, whose
+    /// INTID is `intid` and whose physical interrupt, if linked, is `physical`.
+    /// The interrupt is listed from now on.
+    pub(crate) fn hand_out(
+        &mut self,
+        number: u32,
+        intid: u32,
+        physical: u16,
+        groups: Groups,
+    ) -> ListRegister {
+        let bit = 1 << number;
+        let priority = self
+            .priority
+            .get(number as usize)
+            .copied()
+            .unwrap_or_default();
+        let blank = ListRegister::new(intid, priority, self.group & bit != 0);
+        self.listed |= bit;
+
+        if self.linked & bit != 0 {
+            if self.active & bit == 0 {
+                self.lend(bit);
+                return blank.pending().linked(physical);
+            }
+            // A linked list register must not be active and pending. The
+            // pending half waits here, and deactivation asks for maintenance.
+            if (self.latch | self.line) & bit == 0 {
+                return blank.active().linked(physical);
+            }
+            return blank.active().with_eoi_maintenance();
+        }
+
+        let entry = if self.active & bit == 0 {
+            self.lend(bit);
+            blank.pending()
+        } else if self.latch & self.enabled & groups.enabled(self.group) & bit != 0 {
+            self.lend(bit);
+            blank.active().pending()
+        } else {
+            blank.active()
+        };
+        // After the guest's EOI the wire has to be looked at again.
+        if self.edge & bit == 0 {
+            entry.with_eoi_maintenance()
+        } else {
+            entry
+        }
+    }
+
+    /// Moves what makes an interrupt pending into its list register.
+    fn lend(&mut self, bit: u32) {
+        self.lent_latch |= self.latch & bit;
+        self.latch &= !bit;
+        self.lent_line |= self.line & self.linked & bit;
+        self.line &= !(self.linked & bit);
+    }
+
+    /// Takes the interrupt `bit` back from the list register that was filled
+    /// with `written` and now reads `now`.
+    pub(crate) fn take_back(
+        &mut self,
+        bit: u32,
+        written: ListRegister,
+        now: ListRegister,
+    ) -> Returned {
+        self.listed &= !bit;
+        if now.is_pending() {
+            self.latch |= self.lent_latch & bit;
+            self.line |= self.lent_line & bit;
+        }
+        self.lent_latch &= !bit;
+        self.lent_line &= !bit;
+        // Only what the guest changed counts: another vCPU may have written
+        // ISACTIVER or ICACTIVER in the meantime.
+        match (written.is_active(), now.is_active()) {
+            (false, true) => self.active |= bit,
+            (true, false) => self.active &= !bit,
+            _ => {}
+        }
+        if self.linked & bit == 0 {
+            return Returned::Settled;
+        }
+        if now.is_active() {
+            if self.active & bit == 0 {
+                self.line |= bit;
+            } else if written.is_linked() {
+                // Deactivation samples the source anew.
+                self.line &= !bit;
+            }
+        } else if !now.is_pending() && self.line & bit == 0 {
+            self.linked &= !bit;
+            if !written.is_linked() {
+                return Returned::PhysicalActive;
+            }
+        }
+        Returned::Settled
+    }
+}

@@ -1,0 +1,133 @@
+//! Which interrupts get a list register when there are more than enough.
+
+use crate::claims::Claims;
+use crate::regs::vmcr;
+
+/// The largest number of list registers that a CPU can have.
+pub(crate) const MAX_LRS: usize = 16;
+
+/// The interrupts to put into list registers.
+pub(crate) struct Selection {
+    intids: [u16; MAX_LRS],
+    count: usize,
+    /// A pending interrupt found no list register.
+    pub(crate) pending_left: bool,
+    /// An active interrupt found no list register.
+    pub(crate) active_left: bool,
+}
+
+impl Selection {
+    /// Returns how many were chosen.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Returns the chosen INTIDs in list-register order.
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = u32> + use<'_> {
+        self.intids
+            .iter()
+            .take(self.count)
+            .map(|&intid| intid.into())
+    }
+}
+
+/// An interrupt's place in the queue for list registers: lower goes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    /// The guest has disabled the group of this pending interrupt.
+    masked: bool,
+    priority: u8,
+    /// At equal priority what is active goes first.
+    pending: bool,
+    intid: u16,
+}
+
+impl Key {
+    /// Comes after every interrupt.
+    const LAST: Self = Self {
+        masked: true,
+        priority: 0xFF,
+        pending: true,
+        intid: u16::MAX,
+    };
+}
+
+/// Chooses up to `room` of `claims`. `rank` tells the priority of an INTID,
+/// whether it is active and whether it is in Group 1.
+#[inline]
+pub(crate) fn select(
+    claims: &Claims,
+    room: usize,
+    vmcr: u64,
+    rank: impl Fn(u32) -> (u8, bool, bool),
+) -> Selection {
+    let mut selection = Selection {
+        intids: [0; MAX_LRS],
+        count: 0,
+        pending_left: false,
+        active_left: false,
+    };
+    let room = room.min(MAX_LRS);
+    for intid in claims.iter() {
+        if selection.count == room {
+            return select_best(claims, room, vmcr, rank);
+        }
+        if let Some(slot) = selection.intids.get_mut(selection.count) {
+            #[expect(clippy::cast_possible_truncation, reason = "claims are below 1024")]
+            let intid = intid as u16;
+            *slot = intid;
+            selection.count += 1;
+        }
+    }
+    selection
+}
+
+/// Chooses the best `room` of more claims than that.
+#[cold]
+fn select_best(
+    claims: &Claims,
+    room: usize,
+    vmcr: u64,
+    rank: impl Fn(u32) -> (u8, bool, bool),
+) -> Selection {
+    let mut best = [Key::LAST; MAX_LRS];
+    let mut best_pending = Key::LAST;
+    let (mut pending_count, mut active_count) = (0usize, 0usize);
+    for intid in claims.iter() {
+        let (priority, active, group1) = rank(intid);
+        let enabled = if group1 { vmcr::VENG1 } else { vmcr::VENG0 };
+        let masked = !active && vmcr & enabled == 0;
+        #[expect(clippy::cast_possible_truncation, reason = "claims are below 1024")]
+        let mut key = Key {
+            masked,
+            priority,
+            pending: !active,
+            intid: intid as u16,
+        };
+        if active {
+            active_count += 1;
+        } else {
+            pending_count += 1;
+            best_pending = best_pending.min(key);
+        }
+        for slot in best.iter_mut().take(room) {
+            if key < *slot {
+                core::mem::swap(slot, &mut key);
+            }
+        }
+    }
+    if pending_count != 0
+        && !best.iter().take(room).any(|key| key.pending)
+        && let Some(last) = best.get_mut(room.saturating_sub(1))
+    {
+        // Refilling relies on a pending one among the chosen.
+        *last = best_pending;
+    }
+    let pending_chosen = best.iter().take(room).filter(|key| key.pending).count();
+    Selection {
+        intids: best.map(|key| key.intid),
+        count: room,
+        pending_left: pending_count > pending_chosen,
+        active_left: active_count > room - pending_chosen,
+    }
+}

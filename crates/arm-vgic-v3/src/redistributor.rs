@@ -1,0 +1,176 @@
+//! The redistributors: SGIs and PPIs of each vCPU, and the GICR frames.
+
+use vm_contract::{AccessError, VcpuId, Width};
+
+use crate::affinity::Affinity;
+use crate::cpu_interface::CpuInterface;
+use crate::irq::{Bank, Groups};
+use crate::kicks::Kicks;
+use crate::regs::{self, IrqRegister, gicr};
+use crate::vgic::Vgic;
+
+/// SGIs, which are always edge-triggered.
+const SGIS: u32 = 0xFFFF;
+
+/// What belongs to one vCPU.
+#[derive(Clone, Debug)]
+pub(crate) struct Redistributor {
+    pub(crate) affinity: Affinity,
+    /// GICR_WAKER.ProcessorSleep. Sleep does not hold back interrupts: much
+    /// software never writes this register, and on most machines need not.
+    pub(crate) asleep: bool,
+    pub(crate) bank: Bank,
+    /// The physical interrupts behind linked PPIs.
+    pub(crate) physical: [u16; 16],
+    pub(crate) interface: CpuInterface,
+}
+
+impl Redistributor {
+    /// Returns the redistributor of a vCPU at reset.
+    pub(crate) fn new(affinity: Affinity) -> Self {
+        Self {
+            affinity,
+            asleep: true,
+            bank: Bank::new(SGIS),
+            physical: [0; 16],
+            interface: CpuInterface::new(),
+        }
+    }
+
+    /// Resets everything but the wires and links to physical interrupts.
+    pub(crate) fn reset(&mut self) {
+        self.asleep = true;
+        self.bank.reset(SGIS);
+        self.interface = CpuInterface::new();
+    }
+
+    /// Brings the vCPU's claims in line with its SGIs and PPIs. Tells whether
+    /// there is a new one.
+    pub(crate) fn settle(&mut self, groups: Groups) -> bool {
+        let wanting = self.bank.wanting(groups, u32::MAX);
+        let before = self.interface.claims.replace_private(wanting);
+        wanting & !before != 0
+    }
+
+    fn waker(&self) -> u32 {
+        if self.asleep {
+            gicr::WAKER_PROCESSOR_SLEEP | gicr::WAKER_CHILDREN_ASLEEP
+        } else {
+            0
+        }
+    }
+}
+
+impl Vgic {
+    /// Reads from the redistributor region.
+    pub(crate) fn read_redistributor(&self, offset: u64, width: Width) -> Result<u64, AccessError> {
+        let (index, offset) = split(offset)?;
+        let one = self
+            .redistributors
+            .get(index)
+            .ok_or(AccessError::NoDevice)?;
+        if let Some(offset) = offset.checked_sub(gicr::FRAME_BYTES) {
+            let Some(register) = private_register(offset) else {
+                return Ok(0);
+            };
+            register.check_width(width)?;
+            return Ok(register.read(&one.bank, width));
+        }
+        let value = match offset & !3 {
+            regs::CTLR => 0,
+            gicr::IIDR => regs::IIDR_VALUE,
+            gicr::WAKER => one.waker(),
+            lower_or_upper if lower_or_upper & !7 == gicr::TYPER => {
+                let value = self.redistributor_type(index, one);
+                return match width {
+                    Width::Dword => Ok(value),
+                    Width::Word => Ok(value >> (8 * (offset & 4)) & 0xFFFF_FFFF),
+                    _ => Err(AccessError::InvalidWidth),
+                };
+            }
+            aligned => match regs::identification(aligned) {
+                Some(value) => value,
+                None => return Ok(0),
+            },
+        };
+        if width == Width::Word {
+            Ok(value.into())
+        } else {
+            Err(AccessError::InvalidWidth)
+        }
+    }
+
+    /// Writes to the redistributor region.
+    pub(crate) fn write_redistributor(
+        &mut self,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<Kicks, AccessError> {
+        let (index, offset) = split(offset)?;
+        let one = self
+            .redistributors
+            .get_mut(index)
+            .ok_or(AccessError::NoDevice)?;
+        if let Some(offset) = offset.checked_sub(gicr::FRAME_BYTES) {
+            let Some(register) = private_register(offset) else {
+                return Ok(Kicks::NONE);
+            };
+            register.check_width(width)?;
+            let valid = match register {
+                // SGIs cannot be configured.
+                IrqRegister::Config { .. } => !SGIS,
+                _ => u32::MAX,
+            };
+            let touched = register.write(&mut one.bank, width, value, valid, self.priority_mask);
+            return Ok(self.private_changed(index, touched));
+        }
+        match (offset, width) {
+            (gicr::WAKER, Width::Word) => {
+                let asleep = value & u64::from(gicr::WAKER_PROCESSOR_SLEEP) != 0;
+                if core::mem::replace(&mut one.asleep, asleep) == asleep {
+                    return Ok(Kicks::NONE);
+                }
+                Ok(self.resolve_any_vcpu_routes())
+            }
+            (regs::CTLR | gicr::IIDR | gicr::WAKER, w) if w != Width::Word => {
+                Err(AccessError::InvalidWidth)
+            }
+            // Read-only or reserved: ignored.
+            _ => Ok(Kicks::NONE),
+        }
+    }
+
+    fn redistributor_type(&self, index: usize, one: &Redistributor) -> u64 {
+        let last = index + 1 == self.redistributors.len();
+        let number = index as u64;
+        u64::from(one.affinity.raw()) << gicr::TYPER_AFFINITY_SHIFT
+            | number << gicr::TYPER_PROCESSOR_NUMBER_SHIFT
+            | if last { gicr::TYPER_LAST } else { 0 }
+    }
+
+    /// Settles a change of SGIs or PPIs of the vCPU `index`; the list registers
+    /// of those in `touched` may be wrong.
+    pub(crate) fn private_changed(&mut self, index: usize, touched: u32) -> Kicks {
+        let mut kicks = Kicks::NONE;
+        if let Some(one) = self.redistributors.get_mut(index)
+            && (one.settle(self.groups) | (one.bank.listed & touched != 0))
+            && let Ok(vcpu) = u16::try_from(index)
+        {
+            kicks.insert(VcpuId::new(vcpu));
+        }
+        kicks
+    }
+}
+
+/// Splits an offset in the region into a vCPU and an offset in its frames.
+fn split(offset: u64) -> Result<(usize, u64), AccessError> {
+    let index = usize::try_from(offset / gicr::STRIDE).map_err(|_| AccessError::NoDevice)?;
+    Ok((index, offset % gicr::STRIDE))
+}
+
+/// Decodes an offset in the SGI_base frame. Only the first bank has registers
+/// there.
+pub(crate) fn private_register(offset: u64) -> Option<IrqRegister> {
+    IrqRegister::decode(offset).filter(|register| register.bank() == 0)
+}

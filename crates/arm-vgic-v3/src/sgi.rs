@@ -1,0 +1,87 @@
+//! Software-generated interrupts: what a write of ICC_SGI*R_EL1 means.
+
+use vm_contract::VcpuId;
+
+use crate::kicks::Kicks;
+use crate::vgic::Vgic;
+
+/// The system register with which a vCPU sends an SGI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SgiRegister {
+    /// ICC_SGI1R_EL1: reaches SGIs of either group.
+    Sgi1,
+    /// ICC_ASGI1R_EL1: reaches Group 0 only, for want of another security state.
+    Asgi1,
+    /// ICC_SGI0R_EL1: reaches Group 0 only.
+    Sgi0,
+}
+
+/// The fields of ICC_SGI0R_EL1, ICC_SGI1R_EL1 and ICC_ASGI1R_EL1.
+#[derive(Clone, Copy)]
+struct Request(u64);
+
+impl Request {
+    /// Returns the mask of the SGI in its vCPU's bank.
+    fn mask(self) -> u32 {
+        1 << (self.0 >> 24 & 0xF)
+    }
+
+    /// Tells whether everybody but the sender is meant (IRM).
+    fn is_broadcast(self) -> bool {
+        self.0 >> 40 & 1 != 0
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the field has 16 bits")]
+    fn target_list(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Returns the affinity of the targets without the four bits that the
+    /// target list stands for: Aff3, Aff2, Aff1 and RS.
+    #[expect(clippy::cast_possible_truncation, reason = "28 bits")]
+    fn target_block(self) -> u32 {
+        let aff3 = self.0 >> 48 & 0xFF;
+        let rs = self.0 >> 44 & 0xF;
+        let aff2 = self.0 >> 32 & 0xFF;
+        let aff1 = self.0 >> 16 & 0xFF;
+        (aff3 << 20 | aff2 << 12 | aff1 << 4 | rs) as u32
+    }
+}
+
+impl Vgic {
+    /// Sends an SGI as the write of `value` to `register` by `sender` asks.
+    ///
+    /// Several senders of one SGI to one target merge into one pending
+    /// interrupt. Targets that do not exist are passed over. The list registers
+    /// of the sender need not have been folded.
+    pub fn send_sgi(&mut self, sender: VcpuId, register: SgiRegister, value: u64) -> Kicks {
+        let request = Request(value);
+        let mask = request.mask();
+        let mut kicks = Kicks::NONE;
+        let groups = self.groups;
+        let redistributors = &mut self.redistributors;
+        let mut send = |target: u16| {
+            let vcpu = VcpuId::new(target);
+            if let Some(one) = redistributors.get_mut(vcpu.index())
+                && (register == SgiRegister::Sgi1 || one.bank.group & mask == 0)
+            {
+                let touched = one.bank.latch(mask);
+                if one.settle(groups) | (one.bank.listed & touched != 0) {
+                    kicks.insert(vcpu);
+                }
+            }
+        };
+        if request.is_broadcast() {
+            let count = u16::try_from(self.affinities.vcpu_count()).unwrap_or(u16::MAX);
+            (0..count)
+                .filter(|&target| target != sender.raw())
+                .for_each(&mut send);
+        } else {
+            let list = request.target_list();
+            self.affinities
+                .targets(request.target_block(), list)
+                .for_each(&mut send);
+        }
+        kicks
+    }
+}
