@@ -73,7 +73,7 @@ mod tests {
             file.extend_from_slice(&word.to_le_bytes());
         }
         file.extend_from_slice(&0u32.to_le_bytes());
-        for half in [64u16, 56, segments.len() as u16, 64, 0, 0] {
+        for half in [64u16, 56, u16::try_from(segments.len()).unwrap(), 64, 0, 0] {
             file.extend_from_slice(&half.to_le_bytes());
         }
         let mut offset = data_start;

@@ -3,12 +3,12 @@
 //! This file holds the command line and nothing else; each command lives in
 //! the module that bears its name.
 
-//mod check;
+mod check;
 mod cli;
 mod guest;
 mod image;
 mod run;
-//mod test;
+mod test;
 mod toolchain;
 mod workspace;
 
@@ -33,7 +33,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
     match cli.command {
         Command::Qemu(options) => run::qemu_command(&workspace, options),
-        Command::Check(_) => todo!(),
-        Command::Test(_) => todo!(),
+        Command::Check(options) => check::check_command(&workspace, &options),
+        Command::Test(options) => test::test_command(&workspace, &options),
     }
 }

@@ -64,7 +64,7 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
         let attach = format!("gdb-multiarch {symbols} -ex 'target remote :1234'");
         eprintln!("xtask: waiting for a debugger: {attach}");
     }
-    let mut session = Session::start(&prepared, timeout)?;
+    let mut session = Session::start(prepared, timeout)?;
     let (outcome, status, shown) = match execution {
         Some(execution) => {
             let (outcome, status) = execution.run(&mut session, verbose)?;

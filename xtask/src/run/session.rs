@@ -113,11 +113,13 @@ pub(crate) struct Session {
     panicked: bool,
     open_channels: u32,
     stopped: Option<String>,
+    /// What QEMU reads lives as long as QEMU does.
+    _prepared: Prepared,
 }
 
 impl Session {
     /// Starts the machine, to be stopped after `timeout`.
-    pub(crate) fn start(prepared: &Prepared, timeout: Option<Duration>) -> Result<Self> {
+    pub(crate) fn start(prepared: Prepared, timeout: Option<Duration>) -> Result<Self> {
         let log = Log::create(prepared.log.clone())?;
         let (control, inherited) = UnixStream::pair().context("cannot make a socket")?;
         fcntl_setfd(&inherited, FdFlags::empty()).context("cannot hand on a socket")?;
@@ -187,6 +189,7 @@ impl Session {
             panicked: false,
             open_channels: 2,
             stopped: None,
+            _prepared: prepared,
         })
     }
 

@@ -1,0 +1,75 @@
+//! `cargo xtask test`: the host tests, then the tests in QEMU.
+
+mod dialogue;
+mod firmware;
+mod host;
+mod images;
+mod linux;
+mod suite;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+
+use crate::cli::TestOptions;
+use crate::run::spec::Mode;
+use crate::workspace::Workspace;
+use suite::{Context, Test};
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs the tests that the options choose; the last line tells the sum.
+pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Result<ExitCode> {
+    let mode = if options.bare {
+        Mode::Bare
+    } else {
+        Mode::Hypervisor
+    };
+    let context = Context::new(workspace, mode);
+    let filter = options.filter.as_deref().unwrap_or_default();
+    let mut tests = all(&context);
+    tests.retain(|test| test.name.contains(filter));
+    if options.list {
+        for test in &tests {
+            println!("{}", test.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    ensure!(
+        !tests.is_empty(),
+        "no test's name contains {filter:?}; see --list"
+    );
+    let mut tally = Tally::default();
+    if !options.qemu && options.filter.is_none() {
+        tally.add(host::run(workspace)?);
+    }
+    if !options.host {
+        tally.add(suite::run(&context, &tests)?);
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Returns every test in QEMU, the quick ones first.
+fn all(context: &Context<'_>) -> Vec<Test> {
+    let mut tests = images::tests(context);
+    tests.extend(firmware::tests());
+    tests.extend(linux::tests());
+    tests
+}

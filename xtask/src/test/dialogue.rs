@@ -1,0 +1,70 @@
+//! A conversation with a guest on its console.
+
+use anyhow::{Result, bail};
+
+use super::suite::interrupted;
+use crate::run::session::{Outcome, Session, Step};
+
+/// A running guest, and what it has printed that nobody has looked at yet.
+pub(super) struct Dialogue {
+    session: Session,
+    unread: String,
+}
+
+impl Dialogue {
+    pub(super) fn new(mut session: Session) -> Self {
+        session.heed_kernel_panics();
+        Self {
+            session,
+            unread: String::new(),
+        }
+    }
+
+    /// Types this.
+    pub(super) fn send(&self, text: &str) {
+        self.session.keyboard().send(text.as_bytes());
+    }
+
+    /// Waits until the guest prints `text`, and returns what came before it.
+    pub(super) fn expect(&mut self, text: &str) -> Result<String> {
+        loop {
+            if let Some(start) = self.unread.find(text) {
+                let before = self.unread.drain(..start).collect();
+                self.unread.drain(..text.len());
+                return Ok(before);
+            }
+            if let Some(outcome) = self.advance()? {
+                let tail = self.session.log_tail();
+                bail!("waited for {text:?}, but {outcome}; the console:\n{tail}");
+            }
+        }
+    }
+
+    /// Waits until the guest powers off, and returns what it printed last.
+    pub(super) fn power_off(mut self) -> Result<String> {
+        loop {
+            match self.advance()? {
+                None => {}
+                Some(Outcome::PoweredOff) => return Ok(self.unread),
+                Some(outcome) => {
+                    let tail = self.session.log_tail();
+                    bail!("waited for the guest to power off, but {outcome}; the console:\n{tail}");
+                }
+            }
+        }
+    }
+
+    /// Reads on, or tells how the run ended.
+    fn advance(&mut self) -> Result<Option<Outcome>> {
+        match self.session.next()? {
+            Step::Console(bytes) => {
+                // Consoles of tests speak ASCII; anything else only has to be
+                // harmless, even if it is cut in two here.
+                self.unread.push_str(&String::from_utf8_lossy(&bytes));
+                Ok(None)
+            }
+            Step::Ended(Outcome::Interrupted(signal)) => interrupted(signal),
+            Step::Ended(outcome) => Ok(Some(outcome)),
+        }
+    }
+}
