@@ -272,8 +272,7 @@ fn decode_other_abort(syndrome: &Syndrome) -> AxVCpuExitReason {
         return AxVCpuExitReason::CacheMaintenance(CacheMaintenance {
             address: syndrome.fault_address(syndrome.far),
             virtual_address: syndrome.far,
-            // 2 or 4.
-            instruction_length: instruction_length(esr) as u8,
+            instruction_length: syndrome::instruction_bytes(esr),
         });
     }
     AxVCpuExitReason::Stage2Fault(Stage2Fault::new(syndrome))

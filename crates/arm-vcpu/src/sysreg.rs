@@ -142,7 +142,7 @@ impl SystemRegister {
     }
 
     const fn field(self, shift: u32, mask: u32) -> u8 {
-        (self.0 >> shift & mask) as u8
+        (self.0 >> shift & mask & 0xFF) as u8
     }
 }
 

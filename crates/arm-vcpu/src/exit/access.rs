@@ -2,7 +2,7 @@
 
 use vm_contract::{GuestPhysAddr, Width};
 
-use super::syndrome::{self, instruction_length};
+use super::syndrome::{self, instruction_bytes};
 use crate::TrapFrame;
 
 /// Says where a loaded value goes, and in what form.
@@ -82,6 +82,20 @@ pub struct MmioRead {
 }
 
 impl MmioRead {
+    pub(crate) const fn new(
+        address: GuestPhysAddr,
+        virtual_address: u64,
+        target: LoadTarget,
+        instruction_length: u8,
+    ) -> Self {
+        Self {
+            address,
+            virtual_address,
+            target,
+            instruction_length,
+        }
+    }
+
     /// Returns the address read.
     #[inline]
     #[must_use]
@@ -138,6 +152,23 @@ pub struct MmioWrite {
 }
 
 impl MmioWrite {
+    /// Describes a store of the lowest `width` bytes of `register`.
+    pub(crate) const fn new(
+        address: GuestPhysAddr,
+        virtual_address: u64,
+        register: u64,
+        width: Width,
+        instruction_length: u8,
+    ) -> Self {
+        Self {
+            address,
+            virtual_address,
+            value: width.truncate(register),
+            width,
+            instruction_length,
+        }
+    }
+
     /// Returns the address written.
     #[inline]
     #[must_use]
@@ -237,29 +268,30 @@ pub(super) fn data_access(
     if esr & syndrome::ISV == 0 {
         return DataAccess::Undecoded(UndecodedAccess::new(address, virtual_address, is_write));
     }
-    // Two bits, five bits and a length of 2 or 4: nothing is lost by the casts.
+    // Two bits and five bits: nothing is lost by the casts.
     let width = Width::from_log2((esr >> syndrome::SAS_SHIFT & 0b11) as u32);
     let register = (esr >> syndrome::SRT_SHIFT & 0x1F) as u8;
-    let instruction_length = instruction_length(esr) as u8;
+    let instruction_length = instruction_bytes(esr);
     if is_write {
-        DataAccess::Write(MmioWrite {
+        DataAccess::Write(MmioWrite::new(
             address,
             virtual_address,
-            value: width.truncate(frame.gpr(usize::from(register))),
+            frame.gpr(usize::from(register)),
             width,
             instruction_length,
-        })
+        ))
     } else {
         let register_width = if esr & syndrome::SF == 0 {
             Width::Word
         } else {
             Width::Dword
         };
-        DataAccess::Read(MmioRead {
+        let target = LoadTarget::new(register, width, register_width, esr & syndrome::SSE != 0);
+        DataAccess::Read(MmioRead::new(
             address,
             virtual_address,
-            target: LoadTarget::new(register, width, register_width, esr & syndrome::SSE != 0),
+            target,
             instruction_length,
-        })
+        ))
     }
 }

@@ -43,8 +43,7 @@ impl FaultKind {
                 0b10_1011 => Self::Translation(-1),
                 0b11_0000 => Self::TlbConflict,
                 0b11_0101 => Self::UnsupportedAtomic,
-                // Six bits.
-                other => Self::Other(other as u8),
+                other => Self::Other((other & 0x3F) as u8),
             },
         }
     }

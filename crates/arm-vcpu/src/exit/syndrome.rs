@@ -67,5 +67,11 @@ pub(super) const fn is_translation_fault(status: u64) -> bool {
 #[inline]
 #[must_use]
 pub const fn instruction_length(esr: u64) -> u64 {
+    instruction_bytes(esr) as u64
+}
+
+/// As [`instruction_length`], in the form that tokens keep.
+#[inline]
+pub(super) const fn instruction_bytes(esr: u64) -> u8 {
     if esr & IL == 0 { 2 } else { 4 }
 }
