@@ -44,7 +44,7 @@ impl El2 {
     /// masked. Wherever a vCPU runs, [`Aarch64PerCpu`](crate::Aarch64PerCpu)
     /// is enabled with a table made by [`el2_vectors!`](crate::el2_vectors),
     /// and the stage-2 root and controls given to that vCPU confine the guest
-    /// to memory which Rust knows nothing of.
+    /// to memory which Rust knows nothing of. Nothing but a vCPU calls `enter`.
     #[must_use]
     pub const unsafe fn new() -> Self {
         Self(())
@@ -92,15 +92,15 @@ impl AxVCpuHal for El2 {
     fn enter(&mut self, frame: &mut TrapFrame) -> RawExit {
         // SAFETY: the frame is borrowed exclusively; `Aarch64VCpu` lets SPSR
         // select EL1 or EL0 only; the rest is promised to `El2::new`.
-        match unsafe { switch::enter_guest(frame) } {
-            switch::EXIT_SYNCHRONOUS => RawExit::Synchronous(Syndrome {
+        let kind = unsafe { switch::enter_guest(frame) };
+        if kind == switch::EXIT_SYNCHRONOUS {
+            RawExit::Synchronous(Syndrome {
                 esr: ESR_EL2.get(),
                 far: FAR_EL2.get(),
                 hpfar: HPFAR_EL2.get(),
-            }),
-            switch::EXIT_IRQ => RawExit::Irq,
-            switch::EXIT_FIQ => RawExit::Fiq,
-            _ => RawExit::SError { esr: ESR_EL2.get() },
+            })
+        } else {
+            asynchronous_exit(kind)
         }
     }
 
@@ -155,6 +155,16 @@ impl AxVCpuHal for El2 {
         }
         MDSCR_EL1.set(debug.mdscr());
         OSLAR_EL1.set(u64::from(debug.os_locked()));
+    }
+}
+
+/// Returns the exit by an interrupt, which reports no syndrome, or an SError.
+#[cold]
+fn asynchronous_exit(kind: u64) -> RawExit {
+    match kind {
+        switch::EXIT_IRQ => RawExit::Irq,
+        switch::EXIT_FIQ => RawExit::Fiq,
+        _ => RawExit::SError { esr: ESR_EL2.get() },
     }
 }
 

@@ -141,7 +141,9 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         Ok(())
     }
 
-    #[inline]
+    // Inlined into the one loop that calls it, where the reason is matched at
+    // once, so that it need not be put together in memory first.
+    #[inline(always)]
     fn run(&mut self) -> Result<AxVCpuExitReason, VcpuError> {
         if self.phase != Phase::Bound {
             return Err(VcpuError::NotBound);

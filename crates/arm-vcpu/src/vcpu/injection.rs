@@ -9,6 +9,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// Delivers `exception` to the guest's EL1, with the instruction at the PC
     /// to blame, and drops a half-done access: the instruction starts anew
     /// should the guest return to it.
+    #[cold]
     pub fn inject(&mut self, exception: Exception) {
         self.plan = None;
         let mut registers = ExceptionRegisters {
