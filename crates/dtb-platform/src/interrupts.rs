@@ -40,11 +40,10 @@ pub struct Interrupt {
 pub(crate) fn of(node: Node<'_, '_>) -> Result<Option<Vec<Interrupt>>, PropertyError> {
     const EXTENDED: &str = "interrupts-extended";
     const PLAIN: &str = "interrupts";
-    let (name, value) = if let Some(value) = node.property(EXTENDED) {
-        (EXTENDED, value)
-    } else if let Some(value) = node.property(PLAIN) {
-        (PLAIN, value)
-    } else {
+    let found = [EXTENDED, PLAIN]
+        .into_iter()
+        .find_map(|name| Some((name, node.property(name)?)));
+    let Some((name, value)) = found else {
         return Ok(None);
     };
     let invalid = || node.invalid(name, ALLOWED);

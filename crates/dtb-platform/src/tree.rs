@@ -186,10 +186,12 @@ impl<'t, 'a> Node<'t, 'a> {
             .filter(|name| !name.is_empty())
     }
 
-    /// Tells whether `status` lets the node be used.
+    /// Tells whether the node can be used, which takes the `status` of its own
+    /// and of every node above.
     pub(crate) fn is_available(self) -> bool {
-        self.property("status")
-            .is_none_or(|status| matches!(string(status), Some("okay" | "ok")))
+        let status = self.property("status").map(string);
+        matches!(status, None | Some(Some("okay" | "ok")))
+            && self.parent().is_none_or(Self::is_available)
     }
 
     /// Reads a property that holds one word, if it is there.

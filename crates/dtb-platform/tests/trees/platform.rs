@@ -334,6 +334,11 @@ fn what_a_machine_cannot_lack_is_reported() {
     assert!(lacking(qemu_virt().without_child("intc@8000000")).contains("interrupt controller"));
     let disabled = qemu_virt().edit("/memory@40000000", |n| n.text("status", "disabled"));
     assert_eq!(lacking(disabled), "memory");
+    let bus_off = board().edit("/soc", |soc| soc.text("status", "disabled"));
+    assert!(
+        lacking(bus_off).contains("interrupt controller"),
+        "nothing on it can be used"
+    );
     let no_cpu = (0..4).fold(qemu_virt(), |tree, index| {
         tree.edit(&format!("/cpus/cpu@{index}"), |cpu| {
             cpu.text("status", "fail")
