@@ -7,7 +7,7 @@ use crate::exit::decode;
 use crate::interrupt_set::InterruptSet;
 use crate::{
     AxArchVCpu, AxVCpuExitReason, AxVCpuHal, GuestSystemRegisters, IdRegisters, LiveRegister,
-    TimerState, TrapFrame, VcpuError,
+    RawExit, TimerState, TrapFrame, VcpuError,
 };
 
 mod completion;
@@ -72,6 +72,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Aarch64VCpu<H> {
     frame: TrapFrame,
+    /// The syndrome of the last synchronous exit.
+    esr: u64,
     phase: Phase,
     plan: Option<PendingPlan>,
     interrupts: InterruptSet,
@@ -93,6 +95,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         registers.controls.vpidr = config.midr;
         Ok(Self {
             frame: TrapFrame::default(),
+            esr: 0,
             phase: Phase::Created,
             plan: None,
             interrupts: InterruptSet::default(),
@@ -152,6 +155,9 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
             return Ok(plan.next_access());
         }
         let exit = self.hal.enter(&mut self.frame);
+        if let RawExit::Synchronous(syndrome) = &exit {
+            self.esr = syndrome.esr;
+        }
         let reason = decode(&exit, &self.frame);
         if let AxVCpuExitReason::Injected(exception) = reason {
             self.inject(exception);
