@@ -31,8 +31,9 @@ pub fn synchronize(address: u64, bytes: u64) {
     // The smallest line that the architecture allows is 4 words.
     let mut line = address & !15;
     while line < address + bytes {
-        // SAFETY: cache maintenance to the point of unification by address.
-        unsafe { asm!("dc cvau, {0}", in(reg) line, options(nostack)) };
+        // To the point of coherency: the MMU may be off when it runs.
+        // SAFETY: cache maintenance by address.
+        unsafe { asm!("dc cvac, {0}", in(reg) line, options(nostack)) };
         line += 16;
     }
     // SAFETY: a barrier.

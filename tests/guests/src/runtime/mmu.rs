@@ -144,6 +144,14 @@ pub fn window(physical: u64, kind: Kind) -> u64 {
     replace_upper(percpu::index(), descriptor) + (physical & (GIB - 1))
 }
 
+/// Maps the gigabyte that holds `physical` in this CPU's experimental entry and
+/// returns the virtual address of that byte: a second [`window`].
+#[must_use]
+pub fn alias(physical: u64, kind: Kind) -> u64 {
+    let base = physical & !(GIB - 1);
+    experiment(base | attributes(kind) | BLOCK) + (physical & (GIB - 1))
+}
+
 /// Puts a raw level-1 descriptor into this CPU's experimental entry of the
 /// upper half and returns the virtual address of its gigabyte.
 #[must_use]
