@@ -11,6 +11,7 @@ use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::ops::Range;
 
 use vm_contract::{GuestPhysAddr, GuestPhysAddrRange, HostPhysAddr};
 
@@ -28,7 +29,7 @@ const CHANGEABLE: u64 = 0b11 << 6 | 0b11 << 53 | 0b1111 << 55;
 const SOFTWARE: u64 = 0b1111 << 55;
 
 /// A translation in the model's TLB, and how it was come by.
-#[derive(Clone, Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Cached {
     ipa: u64,
     walk: Walk,
@@ -45,9 +46,13 @@ impl Cached {
         1 << (12 + 9 * (3 - self.walk.level))
     }
 
-    /// Tells whether an invalidation by `ipa` removes this entry.
-    fn covers(&self, ipa: u64) -> bool {
-        self.ipa & !(self.bytes() - 1) == ipa & !(self.bytes() - 1)
+    /// Tells whether an invalidation of `range`, one address in each `stride`,
+    /// names an address of the cached leaf.
+    fn is_hit(&self, range: &Range<u64>, stride: u64) -> bool {
+        let first = self.ipa & !(self.bytes() - 1);
+        let steps = first.saturating_sub(range.start).div_ceil(stride);
+        let named = range.start + steps * stride;
+        named < range.end && named < first + self.bytes()
     }
 }
 
@@ -83,7 +88,10 @@ impl State {
         if self.vttbr != 0
             && let Ok(walk) = walk(&self.tables, self.vtcr, self.vttbr, ipa)
         {
-            self.cached.push(Cached { ipa, walk });
+            let entry = Cached { ipa, walk };
+            if !self.cached.contains(&entry) {
+                self.cached.push(entry);
+            }
         }
     }
 
@@ -257,10 +265,9 @@ impl Stage2Tlb for ModelTlb {
         state.speculate();
         state.unpublished.clear();
         if vttbr == state.vttbr {
-            let (start, end) = (usize::from(range.start), usize::from(range.end));
-            for ipa in (start..end).step_by(stride.bytes()) {
-                state.cached.retain(|cached| !cached.covers(ipa as u64));
-            }
+            let range = usize::from(range.start) as u64..usize::from(range.end) as u64;
+            let stride = stride.bytes() as u64;
+            state.cached.retain(|cached| !cached.is_hit(&range, stride));
         }
         // What can be cached again at once is what the tables now say.
         state.speculate();
