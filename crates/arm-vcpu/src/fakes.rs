@@ -5,9 +5,12 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use vm_contract::{GuestPhysAddr, VcpuId, VmId};
+
 use crate::{
-    AxPerCpuHal, AxVCpuHal, CpuFeatures, DebugRegisters, El2Register, GuestSystemRegisters,
-    LiveRegister, RawExit, Syndrome, TrapFrame,
+    Aarch64VCpu, AxArchVCpu, AxPerCpuHal, AxVCpuHal, CpuFeatures, CreateConfig, DebugRegisters,
+    El2Register, GuestSystemRegisters, IdRegisters, LiveRegister, RawExit, SetupConfig, Syndrome,
+    TrapFrame,
 };
 
 type Step = Box<dyn FnMut(&mut TrapFrame, &mut GuestSystemRegisters) -> RawExit + Send>;
@@ -55,6 +58,34 @@ impl ScriptedGuest {
         self.then(move |_, _| exit.take().unwrap_or(RawExit::Irq))
     }
 
+    /// Returns vCPU 0 of VM 0, bound, with this guest at `entry` in it, which
+    /// is shown `ids`.
+    ///
+    /// # Panics
+    /// Never: the vCPU is used in the right order.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "the calls are in order")]
+    pub fn into_vcpu(self, entry: GuestPhysAddr, ids: IdRegisters) -> Aarch64VCpu<Self> {
+        let create = CreateConfig {
+            hal: self,
+            mpidr: 0,
+            midr: 0,
+        };
+        let setup = SetupConfig {
+            hw_vmid: 1,
+            vtcr: 0,
+            cntvoff: 0,
+            trap_wfi: true,
+            id_registers: ids,
+            x0: 0,
+        };
+        let mut vcpu = Aarch64VCpu::new(VmId::new(0), VcpuId::new(0), create).expect("new");
+        vcpu.set_entry(entry).expect("not bound");
+        vcpu.setup(setup).expect("not bound");
+        vcpu.bind().expect("set up");
+        vcpu
+    }
+
     /// Returns how many steps are left.
     #[must_use]
     pub fn steps_left(&self) -> usize {
@@ -68,7 +99,9 @@ impl ScriptedGuest {
 
     #[expect(clippy::expect_used, reason = "a fake exists to find such mistakes")]
     fn cpu_mut(&mut self) -> &mut GuestSystemRegisters {
-        self.cpu.as_deref_mut().expect("no vCPU is bound to the CPU")
+        self.cpu
+            .as_deref_mut()
+            .expect("no vCPU is bound to the CPU")
     }
 }
 

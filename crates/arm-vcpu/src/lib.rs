@@ -1,4 +1,15 @@
-//! AArch64 vCPU: exit decode, guest context, exception injection and the EL2 world switch.
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
+//!
+//! An exit travels through the modules in this order:
+//! [`AxVCpuHal::enter`] runs the guest and returns a [`RawExit`];
+//! [`exit::decode`] reads it, without effects; [`AxArchVCpu::run`] delivers
+//! what the guest simply does not have ([`exception`]) and hands out the rest.
+//! The caller answers by one of the vCPU's `complete_…`, `inject_…` or
+//! `skip_instruction`, each of which steps the PC once or moves it to a vector.
+//! Where the syndrome leaves an access undescribed, [`stage1`] finds the
+//! instruction and [`instruction`] reads it.
 #![no_std]
 
 #[cfg(feature = "fakes")]

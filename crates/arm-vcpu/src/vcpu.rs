@@ -132,8 +132,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         let controls = &mut self.registers.controls;
         controls.vmpidr = kept.vmpidr;
         controls.vpidr = kept.vpidr;
-        controls.vttbr =
-            kept.vttbr & VTTBR_BADDR | u64::from(config.hw_vmid) << VTTBR_VMID_SHIFT;
+        controls.vttbr = kept.vttbr & VTTBR_BADDR | u64::from(config.hw_vmid) << VTTBR_VMID_SHIFT;
         controls.vtcr = config.vtcr;
         controls.cntvoff = config.cntvoff;
         if config.trap_wfi {

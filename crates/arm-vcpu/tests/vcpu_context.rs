@@ -22,6 +22,7 @@ fn setup_config(ids: IdRegisters) -> SetupConfig {
     }
 }
 
+#[expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 fn created(guest: ScriptedGuest) -> Aarch64VCpu<ScriptedGuest> {
     let config = CreateConfig {
         hal: guest,
@@ -35,6 +36,7 @@ fn created(guest: ScriptedGuest) -> Aarch64VCpu<ScriptedGuest> {
     vcpu
 }
 
+#[expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 fn bound(guest: ScriptedGuest) -> Aarch64VCpu<ScriptedGuest> {
     let mut vcpu = created(guest);
     vcpu.setup(setup_config(IdRegisters::default())).unwrap();
@@ -270,10 +272,7 @@ fn interrupts_asked_for_are_handed_over_once() {
     for vector in [48, 27, 48] {
         vcpu.inject_interrupt(vector).unwrap();
     }
-    assert_eq!(
-        vcpu.inject_interrupt(1020),
-        Err(VcpuError::NoSuchInterrupt)
-    );
+    assert_eq!(vcpu.inject_interrupt(1020), Err(VcpuError::NoSuchInterrupt));
     let taken: Vec<u32> = vcpu.take_injected_interrupts().map(|id| id.raw()).collect();
     assert_eq!(taken, [27, 48]);
     assert_eq!(vcpu.take_injected_interrupts().count(), 0);
