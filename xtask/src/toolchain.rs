@@ -90,19 +90,26 @@ pub(crate) fn ensure_qemu() -> Result<()> {
     bail!("apt-get could not install qemu-system-arm; its messages are above")
 }
 
-/// Tells whether the emulator's `virt` machine has this CPU model.
+/// Tells whether the emulator's `virt` machine has this CPU model, by having it
+/// describe such a machine.
 pub(crate) fn qemu_has_cpu(model: &str) -> bool {
-    quietly(
+    let tree = std::env::temp_dir().join(format!("armature-cpu-{}.dtb", std::process::id()));
+    let machine = format!("virt,gic-version=3,dumpdtb={}", tree.display());
+    let has = quietly(
         QEMU,
         &[
             "-M",
-            "virt,dumpdtb=/dev/null",
+            &machine,
             "-cpu",
             model,
             "-display",
             "none",
+            "-nodefaults",
         ],
-    )
+    );
+    // Without the model there is no file either.
+    let _ = std::fs::remove_file(tree);
+    has
 }
 
 /// Tells whether this program is installed.

@@ -68,7 +68,10 @@ fn dependencies(packages: &[Package], root: &Path) -> Vec<String> {
         });
         for member in members {
             let (from, to) = (package.name.as_str(), member.name.as_str());
-            let allowed = if is_family(package, root) {
+            // A crate's own tests may ask for its test doubles that way.
+            let allowed = if from == to {
+                true
+            } else if is_family(package, root) {
                 let core = to == VGIC_CORE && VGICS.contains(&from);
                 from != CONTRACT && (to == CONTRACT || core)
             } else {
@@ -180,7 +183,7 @@ mod tests {
                 "crates/arm-vgic-v3",
                 &["vm-contract", "arm-vgic-core", "proptest"],
             ),
-            package("crates/s2-mmu", &["vm-contract"]),
+            package("crates/s2-mmu", &["vm-contract", "s2-mmu"]),
             package("hypervisor", &["vm-contract", "arm-vgic-v3", "s2-mmu"]),
             package("xtask", &["vm-contract"]),
             package("examples", &["hypervisor", "s2-mmu"]),

@@ -64,9 +64,10 @@ fn boots_to_a_shell(run: &Run<'_>) -> Result<Verdict> {
     guest.send("echo typed-$((6 * 7)) | tr a-z A-Z\n");
     guest.expect("TYPED-42")?;
     guest.expect(PROMPT)?;
-    // Ctrl-C must reach the foreground job through the terminal.
-    guest.send("sleep 100000\n");
-    guest.expect("sleep 100000\r\n")?;
+    // Ctrl-C must reach the foreground job through the terminal; the job
+    // itself tells when it is there.
+    guest.send("sh -c 'echo job-$((6 * 7)); exec sleep 100000'\n");
+    guest.expect("\njob-42\r\n")?;
     guest.send("\x03");
     guest.expect("^C")?;
     guest.expect(PROMPT)?;
