@@ -33,6 +33,12 @@ impl Claims {
         }
     }
 
+    /// Returns what is in bank 0, the SGIs and PPIs.
+    pub(crate) fn private(&self) -> u32 {
+        let [private, ..] = self.words;
+        private
+    }
+
     /// Makes bank 0, the SGIs and PPIs, exactly `bits` and returns what it was.
     pub(crate) fn replace_private(&mut self, bits: u32) -> u32 {
         let [private, ..] = &mut self.words;

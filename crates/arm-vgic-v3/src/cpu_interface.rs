@@ -178,7 +178,6 @@ impl Vgic {
         #[expect(clippy::cast_possible_truncation, reason = "at most 16")]
         let count = lr_count as u8;
         interface.lr_count = count;
-        #[expect(clippy::cast_possible_truncation, reason = "clamped to one digit")]
         let preemption_bits = ich.preemption_bits().clamp(5, 7) as u8;
         interface.preemption_bits = preemption_bits;
         interface.can_trap_dir = ich.can_trap_dir();
@@ -260,14 +259,16 @@ impl Vgic {
                 None => {
                     let physical = one.physical.get((number % 16) as usize);
                     let physical = physical.copied().unwrap_or_default();
-                    one.bank.hand_out(number, intid, physical, self.groups)
+                    one.bank
+                        .hand_out(number, intid, physical, false, self.groups)
                 }
                 Some(index) => {
                     let Some(spis) = self.spis.get_mut(index) else {
                         continue;
                     };
                     spis.unclaim(bit);
-                    spis.bank.hand_out(number, intid, 0, self.groups)
+                    let moved = spis.has_moved(number);
+                    spis.bank.hand_out(number, intid, 0, moved, self.groups)
                 }
             };
             interface.put(n, entry, ich);
@@ -421,18 +422,4 @@ impl Vgic {
 /// Returns how many active-priority registers there are per group.
 fn apr_count(preemption_bits: u8) -> usize {
     1 << preemption_bits.clamp(5, 7).saturating_sub(5)
-}
-
-impl Bank {
-    /// Returns the priority of interrupt `number`, whether it is active, and
-    /// whether it is in Group 1.
-    pub(crate) fn rank(&self, number: u32) -> (u8, bool, bool) {
-        let bit = 1 << number;
-        let priority = self
-            .priority
-            .get(number as usize)
-            .copied()
-            .unwrap_or_default();
-        (priority, self.active & bit != 0, self.group & bit != 0)
-    }
 }

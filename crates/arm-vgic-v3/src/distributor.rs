@@ -50,9 +50,10 @@ impl SpiBank {
         }
     }
 
-    /// Adds the vCPUs that hold one of `touched` in a list register.
-    pub(crate) fn kick_listed(&self, touched: u32, kicks: &mut Kicks) {
-        for number in set_bits(touched & self.bank.listed) {
+    /// Adds the vCPUs that hold one of `touched` in a list register, or would if
+    /// they had enough of them.
+    pub(crate) fn kick_holders(&self, touched: u32, kicks: &mut Kicks) {
+        for number in set_bits(touched & (self.bank.listed | self.claimed)) {
             kicks.insert(lookup(&self.holder, number));
         }
     }
@@ -104,6 +105,12 @@ impl SpiBank {
     /// Notes that `bit` moves from the claims to a list register.
     pub(crate) fn unclaim(&mut self, bit: u32) {
         self.claimed &= !bit;
+    }
+
+    /// Tells whether the route of interrupt `number` no longer names its holder.
+    pub(crate) fn has_moved(&self, number: u32) -> bool {
+        lookup(&self.holder, number) != lookup(&self.target, number)
+            || self.routed >> number & 1 == 0
     }
 
     /// Returns IROUTER<n> for interrupt `number` of the bank.
@@ -180,23 +187,15 @@ impl Vgic {
                 _ => Err(AccessError::InvalidWidth),
             };
         }
+        check_width(offset, width)?;
         let value = match offset & !3 {
             regs::CTLR => self.groups_as_ctlr() | gicd::CTLR_ARE | gicd::CTLR_DS,
             gicd::TYPER => self.distributor_type(),
             gicd::IIDR => regs::IIDR_VALUE,
-            // Write-only: reads are zero at the widths that writes have.
-            gicd::SETSPI_NSR | gicd::CLRSPI_NSR if width == Width::Half => return Ok(0),
-            gicd::SETSPI_NSR | gicd::CLRSPI_NSR => 0,
-            aligned => match regs::identification(aligned) {
-                Some(value) => value,
-                None => return Ok(0),
-            },
+            // Reserved, or write-only.
+            aligned => regs::identification(aligned).unwrap_or_default(),
         };
-        if width == Width::Word {
-            Ok(value.into())
-        } else {
-            Err(AccessError::InvalidWidth)
-        }
+        Ok(value.into())
     }
 
     /// Writes to the GICD frame.
@@ -213,18 +212,14 @@ impl Vgic {
         if let Some((index, number)) = router_at(offset) {
             return self.write_router(index, number, offset, width, value);
         }
-        match (offset, width) {
-            (regs::CTLR, Width::Word) => Ok(self.set_groups(value)),
-            (gicd::SETSPI_NSR, Width::Half | Width::Word) => Ok(self.send_message(value, true)),
-            (gicd::CLRSPI_NSR, Width::Half | Width::Word) => Ok(self.send_message(value, false)),
-            (regs::CTLR | gicd::TYPER | gicd::IIDR | gicd::SETSPI_NSR | gicd::CLRSPI_NSR, w)
-                if w != Width::Word =>
-            {
-                Err(AccessError::InvalidWidth)
-            }
-            // Read-only or reserved: ignored.
-            _ => Ok(Kicks::NONE),
-        }
+        check_width(offset, width)?;
+        Ok(match offset {
+            regs::CTLR => self.set_groups(value),
+            gicd::SETSPI_NSR => self.send_message(value, true),
+            gicd::CLRSPI_NSR => self.send_message(value, false),
+            // Read-only or reserved.
+            _ => Kicks::NONE,
+        })
     }
 
     fn groups_as_ctlr(&self) -> u32 {
@@ -356,6 +351,21 @@ impl Vgic {
             kicks.extend(self.spis_changed(index, any));
         }
         kicks
+    }
+}
+
+/// Checks the width of an access to the registers of the distributor that
+/// describe no single interrupt. Reserved places take any.
+fn check_width(offset: u64, width: Width) -> Result<(), AccessError> {
+    let fits = match offset & !3 {
+        gicd::SETSPI_NSR | gicd::CLRSPI_NSR => matches!(width, Width::Half | Width::Word),
+        regs::CTLR | gicd::TYPER | gicd::IIDR => width == Width::Word,
+        aligned => width == Width::Word || regs::identification(aligned).is_none(),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(AccessError::InvalidWidth)
     }
 }
 

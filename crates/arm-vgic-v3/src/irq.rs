@@ -9,7 +9,10 @@
 //! deactivate it without our noticing. Its pending latch is then *lent* to the
 //! list register, and the truth comes back with [`Bank::take_back`].
 
-use crate::list_register::ListRegister;
+mod lending;
+
+pub(crate) use lending::Returned;
+
 use crate::regs::BitRegister;
 
 /// Iterates over the numbers of the set bits of `word`, lowest first.
@@ -41,16 +44,6 @@ impl Groups {
     }
 }
 
-/// What became of an interrupt that came back from a list register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Returned {
-    /// Nobody else has anything to do.
-    Settled,
-    /// The guest is done with it, but the physical interrupt behind it is
-    /// still active: the list register was not linked to it.
-    PhysicalActive,
-}
-
 /// 32 interrupts; bit `n` of each word belongs to the interrupt `n` of the bank.
 #[derive(Clone, Debug)]
 pub(crate) struct Bank {
@@ -79,6 +72,10 @@ pub(crate) struct Bank {
     pub(crate) linked: u32,
     /// Priorities; only implemented bits are ever set.
     pub(crate) priority: [u8; 32],
+    /// The groups and priorities that active interrupts were acknowledged with.
+    /// The guest's EOI is checked against these, whatever it wrote since.
+    taken_group: u32,
+    taken_priority: [u8; 32],
 }
 
 impl Bank {
@@ -98,6 +95,8 @@ impl Bank {
             listed: 0,
             linked: 0,
             priority: [0; 32],
+            taken_group: 0,
+            taken_priority: [0; 32],
         }
     }
 
@@ -225,6 +224,10 @@ impl Bank {
             }
             BitRegister::SetActive => {
                 let changed = value & !self.active;
+                set_bits(changed).for_each(|number| {
+                    let (priority, _, group1) = self.rank(number);
+                    self.take(number, priority, group1);
+                });
                 self.active |= value;
                 changed
             }
@@ -242,17 +245,6 @@ impl Bank {
     fn deactivate_by_register(&mut self, mask: u32) {
         self.active &= !mask;
         self.line |= mask & self.linked & !self.listed;
-    }
-
-    /// Ends the active state of the interrupt `bit` after the guest's own EOI
-    /// or DIR for which no list register was found.
-    pub(crate) fn deactivate_unlisted(&mut self, bit: u32) -> Returned {
-        self.active &= !bit;
-        if self.linked & !self.line & bit == 0 {
-            return Returned::Settled;
-        }
-        self.linked &= !bit;
-        Returned::PhysicalActive
     }
 
     /// Returns what ICFGR shows for 16 interrupts: the lower half of the bank,
@@ -278,103 +270,5 @@ impl Bank {
         let changed = (self.edge ^ half) & mask & valid;
         self.edge ^= changed;
         changed
-    }
-
-    /// Fills a list register for the interrupt `number` of this bank, whose
-    /// INTID is `intid` and whose physical interrupt, if linked, is `physical`.
-    /// The interrupt is listed from now on.
-    pub(crate) fn hand_out(
-        &mut self,
-        number: u32,
-        intid: u32,
-        physical: u16,
-        groups: Groups,
-    ) -> ListRegister {
-        let bit = 1 << number;
-        let priority = self
-            .priority
-            .get(number as usize)
-            .copied()
-            .unwrap_or_default();
-        let blank = ListRegister::new(intid, priority, self.group & bit != 0);
-        self.listed |= bit;
-
-        if self.linked & bit != 0 {
-            if self.active & bit == 0 {
-                self.lend(bit);
-                return blank.pending().linked(physical);
-            }
-            // A linked list register must not be active and pending. The
-            // pending half waits here, and deactivation asks for maintenance.
-            if (self.latch | self.line) & bit == 0 {
-                return blank.active().linked(physical);
-            }
-            return blank.active().with_eoi_maintenance();
-        }
-
-        let entry = if self.active & bit == 0 {
-            self.lend(bit);
-            blank.pending()
-        } else if self.latch & self.enabled & groups.enabled(self.group) & bit != 0 {
-            self.lend(bit);
-            blank.active().pending()
-        } else {
-            blank.active()
-        };
-        // After the guest's EOI the wire has to be looked at again.
-        if self.edge & bit == 0 {
-            entry.with_eoi_maintenance()
-        } else {
-            entry
-        }
-    }
-
-    /// Moves what makes an interrupt pending into its list register.
-    fn lend(&mut self, bit: u32) {
-        self.lent_latch |= self.latch & bit;
-        self.latch &= !bit;
-        self.lent_line |= self.line & self.linked & bit;
-        self.line &= !(self.linked & bit);
-    }
-
-    /// Takes the interrupt `bit` back from the list register that was filled
-    /// with `written` and now reads `now`.
-    pub(crate) fn take_back(
-        &mut self,
-        bit: u32,
-        written: ListRegister,
-        now: ListRegister,
-    ) -> Returned {
-        self.listed &= !bit;
-        if now.is_pending() {
-            self.latch |= self.lent_latch & bit;
-            self.line |= self.lent_line & bit;
-        }
-        self.lent_latch &= !bit;
-        self.lent_line &= !bit;
-        // Only what the guest changed counts: another vCPU may have written
-        // ISACTIVER or ICACTIVER in the meantime.
-        match (written.is_active(), now.is_active()) {
-            (false, true) => self.active |= bit,
-            (true, false) => self.active &= !bit,
-            _ => {}
-        }
-        if self.linked & bit == 0 {
-            return Returned::Settled;
-        }
-        if now.is_active() {
-            if self.active & bit == 0 {
-                self.line |= bit;
-            } else if written.is_linked() {
-                // Deactivation samples the source anew.
-                self.line &= !bit;
-            }
-        } else if !now.is_pending() && self.line & bit == 0 {
-            self.linked &= !bit;
-            if !written.is_linked() {
-                return Returned::PhysicalActive;
-            }
-        }
-        Returned::Settled
     }
 }

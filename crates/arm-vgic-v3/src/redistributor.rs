@@ -52,6 +52,13 @@ impl Redistributor {
         wanting & !before != 0
     }
 
+    /// Settles a change of SGIs or PPIs. Tells whether the vCPU must look again
+    /// at what it put into its list registers.
+    pub(crate) fn changed(&mut self, touched: u32, groups: Groups) -> bool {
+        let waiting = self.interface.claims.private();
+        self.settle(groups) | (touched & (self.bank.listed | waiting) != 0)
+    }
+
     fn waker(&self) -> u32 {
         if self.asleep {
             gicr::WAKER_PROCESSOR_SLEEP | gicr::WAKER_CHILDREN_ASLEEP
@@ -76,28 +83,15 @@ impl Vgic {
             register.check_width(width)?;
             return Ok(register.read(&one.bank, width));
         }
-        let value = match offset & !3 {
-            regs::CTLR => 0,
-            gicr::IIDR => regs::IIDR_VALUE,
-            gicr::WAKER => one.waker(),
-            lower_or_upper if lower_or_upper & !7 == gicr::TYPER => {
-                let value = self.redistributor_type(index, one);
-                return match width {
-                    Width::Dword => Ok(value),
-                    Width::Word => Ok(value >> (8 * (offset & 4)) & 0xFFFF_FFFF),
-                    _ => Err(AccessError::InvalidWidth),
-                };
-            }
-            aligned => match regs::identification(aligned) {
-                Some(value) => value,
-                None => return Ok(0),
-            },
-        };
-        if width == Width::Word {
-            Ok(value.into())
-        } else {
-            Err(AccessError::InvalidWidth)
-        }
+        check_width(offset, width)?;
+        Ok(match offset & !3 {
+            gicr::IIDR => regs::IIDR_VALUE.into(),
+            gicr::TYPER => width.truncate(self.redistributor_type(index, one)),
+            gicr::TYPER_UPPER => self.redistributor_type(index, one) >> 32,
+            gicr::WAKER => one.waker().into(),
+            // Reserved, or write-only. GICR_CTLR has nothing to say without LPIs.
+            aligned => regs::identification(aligned).unwrap_or_default().into(),
+        })
     }
 
     /// Writes to the redistributor region.
@@ -125,20 +119,15 @@ impl Vgic {
             let touched = register.write(&mut one.bank, width, value, valid, self.priority_mask);
             return Ok(self.private_changed(index, touched));
         }
-        match (offset, width) {
-            (gicr::WAKER, Width::Word) => {
-                let asleep = value & u64::from(gicr::WAKER_PROCESSOR_SLEEP) != 0;
-                if core::mem::replace(&mut one.asleep, asleep) == asleep {
-                    return Ok(Kicks::NONE);
-                }
-                Ok(self.resolve_any_vcpu_routes())
+        check_width(offset, width)?;
+        // All others are read-only or reserved.
+        if offset == gicr::WAKER {
+            let asleep = value & u64::from(gicr::WAKER_PROCESSOR_SLEEP) != 0;
+            if core::mem::replace(&mut one.asleep, asleep) != asleep {
+                return Ok(self.resolve_any_vcpu_routes());
             }
-            (regs::CTLR | gicr::IIDR | gicr::WAKER, w) if w != Width::Word => {
-                Err(AccessError::InvalidWidth)
-            }
-            // Read-only or reserved: ignored.
-            _ => Ok(Kicks::NONE),
         }
+        Ok(Kicks::NONE)
     }
 
     fn redistributor_type(&self, index: usize, one: &Redistributor) -> u64 {
@@ -150,16 +139,31 @@ impl Vgic {
     }
 
     /// Settles a change of SGIs or PPIs of the vCPU `index`; the list registers
-    /// of those in `touched` may be wrong.
+    /// that have to do with those in `touched` may be wrong.
     pub(crate) fn private_changed(&mut self, index: usize, touched: u32) -> Kicks {
         let mut kicks = Kicks::NONE;
         if let Some(one) = self.redistributors.get_mut(index)
-            && (one.settle(self.groups) | (one.bank.listed & touched != 0))
+            && one.changed(touched, self.groups)
             && let Ok(vcpu) = u16::try_from(index)
         {
             kicks.insert(VcpuId::new(vcpu));
         }
         kicks
+    }
+}
+
+/// Checks the width of an access to the RD_base frame. Reserved places take
+/// any.
+fn check_width(offset: u64, width: Width) -> Result<(), AccessError> {
+    let fits = match offset & !3 {
+        gicr::TYPER | gicr::TYPER_UPPER => matches!(width, Width::Word | Width::Dword),
+        regs::CTLR | gicr::IIDR | gicr::WAKER => width == Width::Word,
+        aligned => width == Width::Word || regs::identification(aligned).is_none(),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(AccessError::InvalidWidth)
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) mod gicr {
 
     pub(crate) const IIDR: u64 = 0x0004;
     pub(crate) const TYPER: u64 = 0x0008;
+    pub(crate) const TYPER_UPPER: u64 = TYPER + 4;
     pub(crate) const WAKER: u64 = 0x0014;
 
     /// This is the last redistributor of its region.

@@ -66,7 +66,7 @@ impl Vgic {
                 && (register == SgiRegister::Sgi1 || one.bank.group & mask == 0)
             {
                 let touched = one.bank.latch(mask);
-                if one.settle(groups) | (one.bank.listed & touched != 0) {
+                if one.changed(touched, groups) {
                     kicks.insert(vcpu);
                 }
             }

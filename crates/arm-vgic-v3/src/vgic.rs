@@ -220,11 +220,11 @@ impl Vgic {
     }
 
     /// Settles a change in the bank of SPIs number `index`; the list registers
-    /// of those in `touched` may be wrong.
+    /// that have to do with those in `touched` may be wrong.
     pub(crate) fn spis_changed(&mut self, index: usize, touched: u32) -> Kicks {
         let mut kicks = Kicks::NONE;
         if let Some(spis) = self.spis.get_mut(index) {
-            spis.kick_listed(touched, &mut kicks);
+            spis.kick_holders(touched, &mut kicks);
             spis.settle(index + 1, self.groups, &mut self.redistributors, &mut kicks);
         }
         kicks
@@ -232,8 +232,10 @@ impl Vgic {
 }
 
 /// Returns the implemented bits of a priority: the highest `bits`.
-const fn priority_mask(bits: u32) -> u8 {
-    !(0xFF_u16 >> bits) as u8
+fn priority_mask(bits: u32) -> u8 {
+    u8::MAX
+        .checked_shr(bits)
+        .map_or(u8::MAX, |unimplemented| !unimplemented)
 }
 
 /// Returns the vCPU that a table of a bank names for interrupt `number`.

@@ -1,0 +1,164 @@
+//! Between a bank and the list registers.
+
+use super::{Bank, Groups};
+use crate::list_register::ListRegister;
+
+/// What became of an interrupt that came back from a list register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Returned {
+    /// Nobody else has anything to do.
+    Settled,
+    /// The guest is done with it, but the physical interrupt behind it is
+    /// still active: the list register was not linked to it.
+    PhysicalActive,
+}
+
+impl Bank {
+    /// Fills a list register for the interrupt `number` of this bank, whose
+    /// INTID is `intid` and whose physical interrupt, if linked, is `physical`.
+    /// `moved` says that another vCPU gets it the next time. The interrupt is
+    /// listed from now on.
+    pub(crate) fn hand_out(
+        &mut self,
+        number: u32,
+        intid: u32,
+        physical: u16,
+        moved: bool,
+        groups: Groups,
+    ) -> ListRegister {
+        let bit = 1 << number;
+        let (priority, active, group1) = self.rank(number);
+        let blank = ListRegister::new(intid, priority, group1);
+        self.listed |= bit;
+        if !active {
+            self.lend(bit);
+            let entry = blank.pending();
+            return if self.linked & bit != 0 {
+                entry.linked(physical)
+            } else {
+                self.resampled(bit, entry)
+            };
+        }
+
+        let entry = blank.active();
+        if self.linked & bit != 0 {
+            // A linked list register must not be active and pending: the
+            // pending half waits here, and deactivation asks for maintenance.
+            return if (self.latch | self.line) & bit == 0 {
+                entry.linked(physical)
+            } else {
+                entry.with_eoi_maintenance()
+            };
+        }
+        if self.latch & self.enabled & groups.enabled(self.group) & bit == 0 {
+            return self.resampled(bit, entry);
+        }
+        let as_taken =
+            byte(&self.priority, number) == priority && (self.group & bit != 0) == group1;
+        if as_taken && !moved {
+            self.lend(bit);
+            self.resampled(bit, entry.pending())
+        } else {
+            // The pending half is of another shape than the active one.
+            entry.with_eoi_maintenance()
+        }
+    }
+
+    /// Asks for maintenance after the guest's EOI if the wire has to be looked
+    /// at again then.
+    fn resampled(&self, bit: u32, entry: ListRegister) -> ListRegister {
+        if self.edge & bit == 0 {
+            entry.with_eoi_maintenance()
+        } else {
+            entry
+        }
+    }
+
+    /// Moves what makes an interrupt pending into its list register.
+    fn lend(&mut self, bit: u32) {
+        self.lent_latch |= self.latch & bit;
+        self.latch &= !bit;
+        self.lent_line |= self.line & self.linked & bit;
+        self.line &= !(self.linked & bit);
+    }
+
+    /// Takes the interrupt `bit` back from the list register that was filled
+    /// with `written` and now reads `now`.
+    pub(crate) fn take_back(
+        &mut self,
+        bit: u32,
+        written: ListRegister,
+        now: ListRegister,
+    ) -> Returned {
+        self.listed &= !bit;
+        if now.is_pending() {
+            self.latch |= self.lent_latch & bit;
+            self.line |= self.lent_line & bit;
+        }
+        self.lent_latch &= !bit;
+        self.lent_line &= !bit;
+        // Only what the guest changed counts: another vCPU may have written
+        // ISACTIVER or ICACTIVER in the meantime.
+        match (written.is_active(), now.is_active()) {
+            (false, true) => {
+                self.active |= bit;
+                self.take(bit.trailing_zeros(), now.priority(), now.is_group1());
+            }
+            (true, false) => self.active &= !bit,
+            _ => {}
+        }
+        if self.linked & bit == 0 {
+            return Returned::Settled;
+        }
+        if now.is_active() {
+            if self.active & bit == 0 {
+                self.line |= bit;
+            } else if written.is_linked() {
+                // Deactivation samples the source anew.
+                self.line &= !bit;
+            }
+        } else if !now.is_pending() && self.line & bit == 0 {
+            self.linked &= !bit;
+            if !written.is_linked() {
+                return Returned::PhysicalActive;
+            }
+        }
+        Returned::Settled
+    }
+
+    /// Ends the active state of the interrupt `bit` after the guest's own EOI
+    /// or DIR for which no list register was found.
+    pub(crate) fn deactivate_unlisted(&mut self, bit: u32) -> Returned {
+        self.active &= !bit;
+        if self.linked & !self.line & bit == 0 {
+            return Returned::Settled;
+        }
+        self.linked &= !bit;
+        Returned::PhysicalActive
+    }
+
+    /// Returns the priority of interrupt `number`, whether it is active, and
+    /// whether it is in Group 1: as it was acknowledged if it is active.
+    pub(crate) fn rank(&self, number: u32) -> (u8, bool, bool) {
+        let active = self.active >> number & 1 != 0;
+        let (priorities, group) = if active {
+            (&self.taken_priority, self.taken_group)
+        } else {
+            (&self.priority, self.group)
+        };
+        (byte(priorities, number), active, group >> number & 1 != 0)
+    }
+
+    /// Notes what an interrupt was acknowledged with.
+    pub(super) fn take(&mut self, number: u32, priority: u8, group1: bool) {
+        if let Some(slot) = self.taken_priority.get_mut(number as usize) {
+            *slot = priority;
+        }
+        self.taken_group = self.taken_group & !(1 << number) | u32::from(group1) << number;
+    }
+}
+
+/// Returns the entry of a table of 32.
+fn byte(table: &[u8; 32], number: u32) -> u8 {
+    table.get(number as usize).copied().unwrap_or_default()
+}
