@@ -87,9 +87,15 @@ impl IdRegisters {
 }
 
 impl Default for IdRegisters {
-    /// Returns the ID registers of a CPU with nothing optional.
+    /// Returns the ID registers of a CPU with nothing optional: AArch64 alone,
+    /// with floating point and Armv8.0's debug.
     fn default() -> Self {
-        Self::new(|_| 0, 32)
+        let bare = |register| match register {
+            SystemRegister::ID_AA64PFR0_EL1 => 0x11,
+            SystemRegister::ID_AA64DFR0_EL1 => 6,
+            _ => 0,
+        };
+        Self::new(bare, 32)
     }
 }
 

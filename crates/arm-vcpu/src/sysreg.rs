@@ -191,17 +191,15 @@ mod tests {
 
     #[test]
     fn the_five_numbers_survive_the_packing() {
-        for op0 in 0..4 {
-            for rest in 0..1u32 << 14 {
-                let byte = |shift: u32, mask: u32| (rest >> shift & mask) as u8;
-                let (op1, op2) = (byte(0, 7), byte(3, 7));
-                let (crn, crm) = (byte(6, 15), byte(10, 15));
-                let register = SystemRegister::new(op0, op1, crn, crm, op2);
-                assert_eq!(register.op0(), op0);
-                assert_eq!(register.op1(), op1);
-                assert_eq!(register.crn(), crn);
-                assert_eq!(register.crm(), crm);
-                assert_eq!(register.op2(), op2);
+        let encodings = (0..4).flat_map(|op0| (0..8).map(move |op1| (op0, op1)));
+        for (op0, op1) in encodings {
+            for (crn, crm) in (0..16).flat_map(|crn| (0..16).map(move |crm| (crn, crm))) {
+                for op2 in 0..8 {
+                    let register = SystemRegister::new(op0, op1, crn, crm, op2);
+                    assert_eq!((register.op0(), register.op1()), (op0, op1));
+                    assert_eq!((register.crn(), register.crm()), (crn, crm));
+                    assert_eq!(register.op2(), op2);
+                }
             }
         }
     }
