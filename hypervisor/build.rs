@@ -18,6 +18,7 @@ fn main() {
         // Read-only data holds addresses too; start.S relocates it before the
         // tables that make it read-only are in force.
         "-znotext",
+        "-znorelro",
         "-zmax-page-size=4096",
     ] {
         println!("cargo:rustc-link-arg-bins={argument}");

@@ -12,7 +12,7 @@ _start:
     b       boot_entry
     .word   0
     .quad   0                           /* text_offset */
-    .quad   __image_end - __image_start /* image_size */
+    .quad   __image_bytes               /* image_size */
     .quad   0b1010                      /* little-endian, 4 KiB pages, anywhere */
     .quad   0
     .quad   0
@@ -120,13 +120,14 @@ boot_entry:
     mov     x30, xzr
     b       boot_main
 
-/* Maps the gibibyte of address x9 in the table at x20. Clobbers x10, x11. */
+/* Maps the gibibyte of address x9 in the table at x20. Clobbers x10–x12. */
 map_gibibyte:
     lsr     x10, x9, #30
     cmp     x10, #512
     b.hs    park
     lsl     x11, x10, #30
-    orr     x11, x11, #EARLY_BLOCK
+    mov     x12, #EARLY_BLOCK
+    orr     x11, x11, x12
     str     x11, [x20, x10, lsl #3]
     ret
 

@@ -1,0 +1,35 @@
+//! What all CPUs share of the hardware, behind the library's trait.
+
+use alloc::vec::Vec;
+
+use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
+use hypervisor::cpu::{Machine, PcpuId};
+use vm_contract::HostPhysAddrRange;
+
+use super::{cache, el2_cpu, gic};
+
+/// The machine, as its device tree describes it.
+pub(crate) struct Host {
+    /// MPIDR_EL1 of each CPU.
+    pub(crate) affinities: Vec<u64>,
+}
+
+impl Machine for Host {
+    fn kick(&self, cpu: PcpuId) {
+        if let Some(affinity) = self.affinities.get(cpu.index()) {
+            gic::kick(*affinity);
+        }
+    }
+
+    fn clean_to_coherency(&self, range: HostPhysAddrRange) {
+        cache::clean_to_coherency(range.start.into(), range.end.into());
+    }
+
+    fn now_ticks(&self) -> u64 {
+        el2_cpu::counter()
+    }
+
+    fn ticks_per_second(&self) -> u64 {
+        CNTFRQ_EL0.get()
+    }
+}

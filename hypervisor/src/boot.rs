@@ -1,0 +1,358 @@
+//! From the boot loader's hands to the main loops of all CPUs.
+#![expect(unsafe_code, reason = "linker symbols, tables and the start of CPUs")]
+
+mod layout;
+mod secondary;
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::arch::global_asm;
+
+use aarch64_cpu::registers::{
+    ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable,
+};
+use arm_vcpu::el2::{El2, read_id_register};
+use arm_vcpu::{Aarch64PerCpu, IdRegisters};
+use arm_vgic_v3::El2Ich;
+use dtb_platform::{Platform, vm_configs};
+use hypervisor::console::Console;
+use hypervisor::cpu::PcpuId;
+use hypervisor::frames::FramePool;
+use hypervisor::machine::Hypervisor;
+use hypervisor::run::Residents;
+use hypervisor::vm::{HostFacts, VmBuilder};
+use memory_addr::MemoryAddr;
+use s2_mmu::{El2Tlb, Stage2Config, VmidAllocator, VmidSize};
+use vm_contract::{HostPhysAddrRange, VmId};
+
+use crate::board::crash::{self, Witness};
+use crate::board::el2_cpu::El2Cpu;
+use crate::board::firmware::Firmware;
+use crate::board::gic::{self, CpuGic, Interrupts};
+use crate::board::host::Host;
+use crate::board::{heap, logger, tables, uart};
+
+pub(crate) use layout::{image, is_guard_page, is_mapped_memory, park};
+
+global_asm!(
+    ".set EARLY_TCR, {tcr}",
+    ".set EARLY_MAIR, {mair}",
+    ".set EARLY_SCTLR, {sctlr}",
+    ".set EARLY_BLOCK, {block}",
+    include_str!("boot/start.S"),
+    tcr = const tables::EARLY_TCR,
+    mair = const tables::MAIR.0,
+    sctlr = const tables::EARLY_SCTLR,
+    block = const tables::EARLY_BLOCK,
+);
+global_asm!(
+    ".set FAULT_FRAME_SIZE, {size}",
+    include_str!("boot/fault.S"),
+    size = const size_of::<crash::FaultFrame>(),
+);
+arm_vcpu::el2_vectors!(name: el2_vectors, host_fault: el2_fault);
+
+unsafe extern "C" {
+    fn el2_fault();
+}
+
+/// The most a device tree blob may span; the boot protocol says 2 MiB.
+const MAX_BLOB_BYTES: usize = 2 << 20;
+/// The size of a guest's physical address space, where the CPU has as much.
+const IPA_BITS: u8 = 40;
+
+/// What every CPU needs to come up.
+pub(crate) struct Machinery {
+    platform: Platform,
+    interrupts: Interrupts,
+    tables: tables::TableRegisters,
+    firmware: Option<Firmware>,
+}
+
+/// The first Rust code of the boot CPU. `start.S` has mapped the image and the
+/// device tree, and has relocated the image.
+#[unsafe(no_mangle)]
+extern "C" fn boot_main(blob: *const u8) -> ! {
+    heap::init();
+    // SAFETY: the boot protocol: X0 points to a device tree, at most 2 MiB long,
+    // mapped by `start.S` and changed by nobody.
+    let blob = unsafe { device_tree(blob) };
+    // Without a device tree there is not even a console to complain on.
+    let Ok(platform) = Platform::from_fdt(blob) else { park() };
+    let start = start_machine(platform, blob);
+    let (machinery, hypervisor) = match start {
+        Ok(started) => started,
+        Err(problem) => panic_with(&problem),
+    };
+    run_cpu(machinery, hypervisor, PcpuId::new(0), || {})
+}
+
+/// Ends a boot that cannot succeed, with a report.
+#[expect(clippy::panic, reason = "the machine cannot be used")]
+fn panic_with(problem: &str) -> ! {
+    panic!("{problem}");
+}
+
+/// Returns the blob at `blob`, as long as its header says.
+///
+/// # Safety
+/// `blob` points to mapped, unchanging memory of [`MAX_BLOB_BYTES`], or the
+/// header there is no device tree's.
+unsafe fn device_tree(blob: *const u8) -> &'static [u8] {
+    const MAGIC: u32 = 0xd00d_feed;
+    // SAFETY: by the function's contract the header can be read.
+    let header = unsafe { blob.cast::<[[u8; 4]; 2]>().read_unaligned() };
+    let [magic, size] = header.map(u32::from_be_bytes);
+    if blob.is_null() || magic != MAGIC || size as usize > MAX_BLOB_BYTES {
+        park();
+    }
+    // SAFETY: by the function's contract; nobody writes to the blob.
+    unsafe { core::slice::from_raw_parts(blob, size as usize) }
+}
+
+/// Brings up the machine and builds its VMs.
+fn start_machine(
+    mut platform: Platform,
+    blob: &'static [u8],
+) -> Result<(&'static Machinery, &'static Hypervisor), String> {
+    let firmware = Firmware::find(&platform);
+    order_cpus(&mut platform);
+    let configs = vm_configs(blob);
+
+    // What of the memory is taken before anything is allocated from it.
+    let blob_range = HostPhysAddrRange::from_start_size(blob.as_ptr().addr().into(), blob.len());
+    let mut taken = platform.reserved.clone();
+    taken.extend([image(), page_aligned(blob_range)]);
+    for config in configs.iter().flatten() {
+        taken.extend([Some(config.boot.range()), config.ramdisk].into_iter().flatten());
+    }
+    let mut free = hypervisor::ranges::without(&platform.memory, &taken);
+    let stacks = carve_stacks(&mut free, platform.cpus.len().saturating_sub(1))
+        .ok_or_else(|| String::from("no memory for the stacks of the CPUs"))?;
+
+    let tables = enter_tables(&platform, &stacks).map_err(|error| format!("EL2 tables: {error}"))?;
+
+    // From here on there is a console.
+    // SAFETY: called once; the UART is mapped by the tables now in force.
+    let uart = unsafe { uart::Pl011::take(&platform) }
+        .ok_or_else(|| String::from("no PL011 for a console"))?;
+    let uart_base = platform.uart.as_ref().map_or(0, |uart| uart.range.start.into());
+    crash::prepare(Witness { uart_base, firmware });
+    let console = Arc::new(Console::new(Box::new(uart)));
+    logger::init(&console, log_level(platform.bootargs.as_deref()));
+
+    let interrupts = Interrupts::of(&platform)
+        .ok_or_else(|| String::from("the machine has no GICv3 with a maintenance interrupt"))?;
+    // SAFETY: called once, on the boot CPU; the GIC is mapped.
+    unsafe { gic::init_distributor(&platform, interrupts) }?;
+
+    let pool = Arc::new(FramePool::default());
+    for range in free {
+        // SAFETY: memory that nothing else uses, mapped by the tables in force.
+        unsafe { pool.insert(range) };
+    }
+
+    let configs = configs.map_err(|error| format!("VM configuration: {error}"))?;
+    if configs.is_empty() {
+        return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
+    }
+    let host: &'static Host = Box::leak(Box::new(Host {
+        affinities: platform.cpus.iter().map(|cpu| cpu.mpidr).collect(),
+    }));
+    let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(u16::MAX);
+    let facts = host_facts(&platform, cpu_count);
+    let builder = VmBuilder { machine: host, host: &facts, pool: &pool, console: &console };
+    let mut vmids = VmidAllocator::new(facts.stage2.vmid_size());
+    let mut vms = Vec::new();
+    for (id, config) in (0..).map(VmId::new).zip(&configs) {
+        let vmid = vmids.allocate().ok_or_else(|| String::from("more VMs than VMIDs"))?;
+        let vm = builder
+            // SAFETY: modules are excluded from the free memory and stay as they are.
+            .build(id, vmid, config, &mut El2Tlb, |range| unsafe { module(range) })
+            .map_err(|error| format!("VM {} ({}): {error}", config.name, config.node))?;
+        log::info!(
+            "VM {id} \"{}\": {} vCPUs, {} MiB",
+            vm.name(),
+            config.cpus,
+            config.memory_bytes >> 20
+        );
+        vms.push(Arc::new(vm));
+    }
+    let hypervisor: &'static Hypervisor =
+        Box::leak(Box::new(Hypervisor::new(host, console, cpu_count, vms)));
+    crash::prepare_machine(hypervisor);
+    hypervisor.show_first_vm();
+
+    let machinery: &'static Machinery =
+        Box::leak(Box::new(Machinery { platform, interrupts, tables, firmware }));
+    start_secondaries(machinery, hypervisor, &stacks)?;
+    Ok((machinery, hypervisor))
+}
+
+/// Puts the boot CPU first: CPU 0 is the one that takes the console's interrupt.
+fn order_cpus(platform: &mut Platform) {
+    let own = MPIDR_EL1.get() & 0xff_00ff_ffff;
+    platform.cpus.sort_by_key(|cpu| cpu.mpidr != own);
+}
+
+/// Takes memory for the stacks of `count` CPUs off the end of a free range.
+fn carve_stacks(free: &mut [HostPhysAddrRange], count: usize) -> Option<Vec<layout::Stacks>> {
+    let needed = count * layout::STACKS_BYTES;
+    let range = free.iter_mut().rev().find(|range| range.size() > needed)?;
+    let base = usize::from(range.end) - needed & !(layout::GUARD_BYTES - 1);
+    if base < usize::from(range.start) {
+        return None;
+    }
+    range.end = base.into();
+    Some((0..count).map(|n| layout::Stacks::at((base + n * layout::STACKS_BYTES).into())).collect())
+}
+
+/// Builds EL2's tables for the whole machine and puts them in force.
+fn enter_tables(
+    platform: &Platform,
+    stacks: &[layout::Stacks],
+) -> Result<tables::TableRegisters, aarch64_paging::MapError> {
+    use tables::Use;
+    let mut map = tables::HostTables::new();
+    for range in &platform.memory {
+        map.map(page_aligned(*range), Use::ReadWrite)?;
+    }
+    for range in device_ranges(platform) {
+        map.map(page_aligned(range), Use::Device)?;
+    }
+    map.map(layout::text(), Use::Text)?;
+    map.map(layout::read_only(), Use::ReadOnly)?;
+    let guards: Vec<_> = stacks
+        .iter()
+        .flat_map(|stacks| stacks.guards())
+        .chain(layout::boot_guards())
+        .collect();
+    for guard in &guards {
+        map.map(*guard, Use::Guard)?;
+    }
+    layout::remember(platform.memory.clone(), guards);
+    let registers = map.seal(ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange));
+    // SAFETY: the tables map everything that is in use at its own address; the
+    // boot CPU alone runs.
+    unsafe {
+        el2_switch_tables(registers.ttbr0, registers.tcr, registers.mair, registers.sctlr);
+    }
+    Ok(registers)
+}
+
+unsafe extern "C" {
+    fn el2_switch_tables(ttbr0: u64, tcr: u64, mair: u64, sctlr: u64);
+}
+
+fn device_ranges(platform: &Platform) -> Vec<HostPhysAddrRange> {
+    let mut ranges: Vec<_> = platform.uart.iter().map(|uart| uart.range).collect();
+    ranges.extend(platform.rtc);
+    if let dtb_platform::Gic::V3 { distributor, redistributors, .. } = &platform.gic {
+        ranges.push(*distributor);
+        ranges.extend(redistributors);
+    }
+    ranges
+}
+
+fn page_aligned(range: HostPhysAddrRange) -> HostPhysAddrRange {
+    HostPhysAddrRange { start: range.start.align_down_4k(), end: range.end.align_up_4k() }
+}
+
+/// Returns the bytes of a boot module.
+///
+/// # Safety
+/// The range is memory, mapped, and nobody ever writes to it.
+unsafe fn module(range: HostPhysAddrRange) -> &'static [u8] {
+    let start = core::ptr::with_exposed_provenance(range.start.into());
+    // SAFETY: by the function's contract.
+    unsafe { core::slice::from_raw_parts(start, range.size()) }
+}
+
+/// The hypervisor's own options are in the host's `/chosen/bootargs`.
+fn log_level(bootargs: Option<&str>) -> log::LevelFilter {
+    bootargs
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .filter_map(|word| word.strip_prefix("armature.log="))
+        .find_map(|level| level.parse().ok())
+        .unwrap_or(log::LevelFilter::Info)
+}
+
+fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
+    let physical_range = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange);
+    let vmid_size = VmidSize::from_id_field(ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::VMIDBits));
+    let stage2 =
+        Stage2Config::from_parange(physical_range, Some(IPA_BITS)).with_vmid_size(vmid_size);
+    HostFacts {
+        id_registers: Arc::new(IdRegisters::new(read_id_register, stage2.ipa_bits().into())),
+        stage2,
+        midr: MIDR_EL1.get(),
+        cpu_count,
+        now_seconds: crate::board::rtc::now_seconds(platform),
+    }
+}
+
+/// Starts all other CPUs, one after the other, then the VMs.
+fn start_secondaries(
+    machinery: &'static Machinery,
+    hypervisor: &'static Hypervisor,
+    stacks: &[layout::Stacks],
+) -> Result<(), String> {
+    let others = (0..).map(PcpuId::new).zip(&machinery.platform.cpus).skip(1);
+    for ((id, cpu), stacks) in others.zip(stacks) {
+        let firmware =
+            machinery.firmware.ok_or("the device tree names no PSCI firmware to start CPUs")?;
+        secondary::start(firmware, id, cpu.mpidr, *stacks, machinery, hypervisor)
+            .map_err(|error| format!("CPU {id} does not start: {error}"))?;
+    }
+    log::info!(
+        "Armature {}: {} CPUs, GICv3",
+        env!("CARGO_PKG_VERSION"),
+        machinery.platform.cpus.len(),
+    );
+    Ok(())
+}
+
+/// Enables virtualisation on this CPU and runs its vCPUs until the machine's
+/// work is over.
+#[expect(clippy::expect_used, reason = "a CPU that cannot do this is of no use")]
+pub(crate) fn run_cpu(
+    machinery: &'static Machinery,
+    hypervisor: &'static Hypervisor,
+    id: PcpuId,
+    ready: impl FnOnce(),
+) -> ! {
+    // SAFETY: used at EL2 with everything masked, and guests are confined by the
+    // stage-2 tables of their VM, which map only what `GuestRam` owns.
+    let el2 = unsafe { El2::new() };
+    let mut percpu = Aarch64PerCpu::new(el2, el2_vectors.address());
+    percpu.hardware_enable().expect("this CPU has just come up");
+    // SAFETY: once per CPU, after ICC_SRE_EL2 was enabled.
+    let gic = unsafe { CpuGic::init(&machinery.platform, machinery.interrupts) }
+        .expect("the device tree describes this CPU's redistributor");
+    let mut cpu = El2Cpu::new(id, gic, machinery.interrupts, El2Ich::new());
+    let mut residents =
+        Residents::new(hypervisor, &cpu, || el2).expect("vCPUs fit the CPU they were built for");
+    ready();
+    if id == PcpuId::new(0) {
+        hypervisor.start();
+    }
+    residents.run(hypervisor, &mut cpu);
+    end(machinery, hypervisor)
+}
+
+/// Turns the machine off; if a VM failed, resets it instead, which whoever
+/// started the machine sees as a failure.
+fn end(machinery: &Machinery, hypervisor: &Hypervisor) -> ! {
+    if let Some(firmware) = machinery.firmware {
+        if hypervisor.any_fault() {
+            firmware.system_reset();
+        } else {
+            firmware.system_off();
+        }
+    }
+    park()
+}

@@ -1,0 +1,101 @@
+//! What is done about each exit. One match, in one place.
+
+mod fault;
+mod interrupt;
+mod mmio;
+mod system_register;
+
+use arm_vcpu::{AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, UndecodedAccess};
+
+use crate::cpu::Cpu;
+use crate::smccc::{self, Answer, Call, NOT_SUPPORTED};
+use crate::vcpu::Vcpu;
+
+/// Why a VM cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VmFault {
+    /// Hardware reported an error that cannot be assigned to an access.
+    #[error("SError interrupt, ESR_EL2 {0:#x}")]
+    SError(u64),
+}
+
+/// What becomes of a vCPU after an exit. Only the scheduler acts on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes on.
+    Resume,
+    /// It goes on when its turn comes.
+    Yield,
+    /// It goes on when an interrupt is there for it.
+    Block,
+    /// It is off, or its VM is stopping.
+    Off,
+    /// Its VM cannot go on.
+    Fault(VmFault),
+}
+
+/// Answers one exit of the vCPU that is loaded.
+#[inline]
+pub fn dispatch<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Outcome {
+    match exit {
+        Exit::Hypercall { immediate } => call(vcpu, immediate),
+        Exit::MmioRead(read) => mmio::read(cpu, vcpu, read),
+        Exit::MmioWrite(write) => mmio::write(cpu, vcpu, write),
+        Exit::SystemRegisterRead(read) => system_register::read(cpu, vcpu, read),
+        Exit::SystemRegisterWrite(write) => system_register::write(cpu, vcpu, write),
+        Exit::ExternalInterrupt | Exit::FastInterrupt => interrupt::take(cpu, vcpu),
+        Exit::WaitForInterrupt => {
+            vcpu.arch.skip_instruction();
+            Outcome::Block
+        }
+        Exit::WaitForEvent => {
+            vcpu.arch.skip_instruction();
+            Outcome::Yield
+        }
+        // HVC has stepped over itself; SMC, trapped before it could, has not.
+        Exit::SecureMonitorCall { immediate } => {
+            vcpu.arch.skip_instruction();
+            call(vcpu, immediate)
+        }
+        Exit::UndecodedAccess(access) => undecoded(cpu, vcpu, access),
+        Exit::Stage2Fault(refusal) => fault::refused(cpu, vcpu, refusal),
+        Exit::CacheMaintenance(_) => {
+            vcpu.arch.skip_instruction();
+            Outcome::Resume
+        }
+        Exit::ExternalAbort(abort) => fault::external(vcpu, &abort),
+        Exit::SError { esr } => Outcome::Fault(VmFault::SError(esr)),
+        exit => fault::other(&exit),
+    }
+}
+
+/// Answers an access that only its instruction describes.
+#[cold]
+fn undecoded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, access: UndecodedAccess) -> Outcome {
+    match vcpu.arch.decode_undecoded(access, vcpu.vm.ram()) {
+        Some(Exit::MmioRead(read)) => mmio::read(cpu, vcpu, read),
+        Some(Exit::MmioWrite(write)) => mmio::write(cpu, vcpu, write),
+        // The guest got an abort, or changed the instruction meanwhile.
+        _ => Outcome::Resume,
+    }
+}
+
+/// Answers an HVC or SMC: the convention is the same for both.
+fn call<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, immediate: u16) -> Outcome {
+    if immediate != 0 {
+        vcpu.arch.set_return_value(NOT_SUPPORTED as usize);
+        return Outcome::Resume;
+    }
+    let call = Call::new([0, 1, 2, 3].map(|n| vcpu.arch.gpr(n)));
+    match smccc::answer(vcpu.vm(), vcpu.id(), call) {
+        Answer::Return(value) => {
+            vcpu.arch.set_return_value(value as usize);
+            Outcome::Resume
+        }
+        Answer::Suspend(value) => {
+            vcpu.arch.set_return_value(value as usize);
+            Outcome::Block
+        }
+        Answer::CpuOff | Answer::Stop(_) => Outcome::Off,
+    }
+}

@@ -1,0 +1,38 @@
+//! Physical interrupts that ended a run of the guest.
+
+use super::Outcome;
+use crate::cpu::{Cpu, PhysicalInterrupt};
+use crate::vcpu::Vcpu;
+use dtb_platform::layout;
+
+/// Takes one physical interrupt. If more wait, the next entry ends at once.
+pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
+    let Some(interrupt) = cpu.acknowledge() else { return Outcome::Resume };
+    let outcome = match interrupt {
+        PhysicalInterrupt::VirtualTimer => {
+            vcpu.virtual_timer_fired(layout::TIMER.virt);
+            return Outcome::Resume;
+        }
+        // Who called is in the mailboxes. A call may be for another vCPU of
+        // this CPU: only the scheduler can tell.
+        PhysicalInterrupt::Kick if vcpu.shares_cpu() => Outcome::Yield,
+        PhysicalInterrupt::Kick | PhysicalInterrupt::Unexpected(_) => Outcome::Resume,
+        PhysicalInterrupt::Maintenance => {
+            vcpu.refresh_interrupts(cpu);
+            Outcome::Resume
+        }
+        PhysicalInterrupt::Deadline if vcpu.shares_cpu() => Outcome::Yield,
+        PhysicalInterrupt::Deadline => {
+            let now = cpu.now_ticks();
+            vcpu.expire(now);
+            cpu.set_deadline(vcpu.deadline(now));
+            Outcome::Resume
+        }
+        PhysicalInterrupt::Console => {
+            vcpu.vm.console().service(Some((vcpu.vm.id(), vcpu.id())));
+            Outcome::Resume
+        }
+    };
+    cpu.finish(interrupt);
+    outcome
+}

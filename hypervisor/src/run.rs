@@ -1,0 +1,160 @@
+//! The main loop of a CPU.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use arm_vcpu::{AxArchVCpu, AxVCpuHal, VcpuError};
+
+use crate::cpu::{Cpu, PhysicalInterrupt};
+use crate::dispatch::{Outcome, dispatch};
+use crate::machine::Hypervisor;
+use crate::sched::{Rest, RunQueue, SLICE_MS, Seat};
+use crate::vcpu::{Vcpu, earliest};
+use crate::vm::power::StopReason;
+
+/// The vCPUs that live on one CPU and whose turn it is.
+pub struct Residents<H: AxVCpuHal> {
+    vcpus: Vec<Box<Vcpu<H>>>,
+    queue: RunQueue,
+    slice_ticks: u64,
+}
+
+impl<H: AxVCpuHal> Residents<H> {
+    /// Creates the vCPUs of all VMs that live on this CPU.
+    ///
+    /// # Errors
+    /// [`VcpuError`] if the CPU cannot run one of them.
+    pub fn new<C: Cpu<Hal = H>>(
+        hypervisor: &Hypervisor,
+        cpu: &C,
+        hal: impl Fn() -> H,
+    ) -> Result<Self, VcpuError> {
+        let here = || {
+            hypervisor
+                .vms()
+                .iter()
+                .flat_map(|vm| vm.residents(cpu.id()).map(move |vcpu| (vm, vcpu)))
+        };
+        let shared = here().count() > 1;
+        let mut queue = RunQueue::default();
+        let mut vcpus = Vec::new();
+        for (vm, id) in here() {
+            queue.add();
+            vcpus.push(Vcpu::new(vm.clone(), id, hal(), shared)?);
+        }
+        let slice_ticks = hypervisor.machine().ticks_per_second() * SLICE_MS / 1000;
+        Ok(Self { vcpus, queue, slice_ticks })
+    }
+
+    /// Gives each vCPU its turn, and sleeps while there is none to give. Returns
+    /// when the last VM of the machine has stopped.
+    pub fn run<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor, cpu: &mut C) {
+        while !hypervisor.is_over() {
+            self.attend(hypervisor, cpu);
+            match self.queue.take_next() {
+                Some(seat) => self.take_turn(hypervisor, cpu, seat),
+                None => self.idle(hypervisor, cpu),
+            }
+        }
+    }
+
+    /// Looks at every vCPU that rests: deadlines, calls, starts and stops.
+    fn attend<C: Cpu>(&mut self, hypervisor: &Hypervisor, cpu: &C) {
+        let now = cpu.now_ticks();
+        for (seat, vcpu) in self.queue.seats().zip(&mut self.vcpus) {
+            let Some(rest) = self.queue.rest(seat) else { continue };
+            if rest == Rest::Blocked && vcpu.deadline_unloaded(now).is_some_and(|at| at <= now) {
+                vcpu.expire_unloaded(now);
+            }
+            let called = vcpu.mailbox().take();
+            let vm = vcpu.vm().clone();
+            match rest {
+                Rest::Blocked if vm.is_stopping() => self.queue.wake(seat),
+                Rest::Blocked if called && vcpu.is_deliverable() => self.queue.wake(seat),
+                Rest::Off if called => {
+                    if let Some(start) = vm.take_start(vcpu.id()) {
+                        vcpu.start(start);
+                        self.queue.wake(seat);
+                    } else if vm.is_stopping() {
+                        hypervisor.park(&vm, vcpu.id());
+                    }
+                }
+                Rest::Blocked | Rest::Off => {}
+            }
+        }
+    }
+
+    /// Runs one vCPU until its turn is over.
+    #[expect(clippy::expect_used, reason = "the order of loading is this file's own")]
+    fn take_turn<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor, cpu: &mut C, seat: Seat) {
+        let now = cpu.now_ticks();
+        let slice_end = self.queue.has_waiting().then(|| now + self.slice_ticks);
+        let others = self.deadline_of_resting(now);
+        let Some(vcpu) = self.vcpus.get_mut(seat.index()) else { return };
+        vcpu.expire(now);
+        cpu.set_deadline(earliest(earliest(slice_end, others), vcpu.deadline(now)));
+        hypervisor.note_running(cpu.id(), Some((vcpu.vm().id(), vcpu.id())));
+        let outcome = run_loaded(cpu, vcpu).expect("a resident that is not loaded can be");
+        hypervisor.note_running(cpu.id(), None);
+        if let Outcome::Fault(fault) = outcome {
+            hypervisor.report_fault(vcpu.vm(), vcpu.id(), fault, vcpu.arch.frame());
+            vcpu.vm().request_stop(StopReason::Fault, Some(vcpu.id()));
+        }
+        if vcpu.vm().is_stopping() {
+            self.queue.put_to_rest(seat, Rest::Off);
+            let vm = vcpu.vm().clone();
+            hypervisor.park(&vm, vcpu.id());
+            return;
+        }
+        match outcome {
+            Outcome::Resume | Outcome::Yield => self.queue.yield_turn(seat),
+            Outcome::Block if vcpu.is_deliverable() => self.queue.yield_turn(seat),
+            Outcome::Block => self.queue.put_to_rest(seat, Rest::Blocked),
+            Outcome::Off | Outcome::Fault(_) => self.queue.put_to_rest(seat, Rest::Off),
+        }
+    }
+
+    /// Sleeps until an interrupt or the next deadline.
+    fn idle<C: Cpu>(&self, hypervisor: &Hypervisor, cpu: &mut C) {
+        if self.vcpus.iter().any(|vcpu| vcpu.mailbox().called()) {
+            return;
+        }
+        cpu.set_deadline(self.deadline_of_resting(cpu.now_ticks()));
+        cpu.wait_for_interrupt();
+        while let Some(interrupt) = cpu.acknowledge() {
+            if interrupt == PhysicalInterrupt::Console {
+                hypervisor.console().service(None);
+            }
+            cpu.finish(interrupt);
+        }
+    }
+
+    fn deadline_of_resting(&self, now: u64) -> Option<u64> {
+        self.queue
+            .seats()
+            .zip(&self.vcpus)
+            .filter(|(seat, _)| self.queue.rest(*seat) == Some(Rest::Blocked))
+            .filter_map(|(_, vcpu)| vcpu.deadline_unloaded(now))
+            .min()
+    }
+}
+
+/// The run loop: enters the guest again and again until an exit ends the turn.
+fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, VcpuError> {
+    vcpu.load(cpu)?;
+    let outcome = loop {
+        if vcpu.mailbox().take() {
+            if vcpu.vm().is_stopping() {
+                break Outcome::Off;
+            }
+            vcpu.refresh_interrupts(cpu);
+        }
+        let exit = vcpu.arch.run()?;
+        match dispatch(cpu, vcpu, exit) {
+            Outcome::Resume => {}
+            outcome => break outcome,
+        }
+    };
+    vcpu.unload(cpu)?;
+    Ok(outcome)
+}

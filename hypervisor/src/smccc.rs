@@ -1,0 +1,70 @@
+//! The SMC Calling Convention (Arm DEN 0028, version 1.2) as guests see it.
+//!
+//! Nothing a guest says reaches firmware: every call is answered here, and a
+//! call that nobody offers returns NOT_SUPPORTED. Only X0 changes; X1–X30 keep
+//! their values, which the convention allows for every call offered.
+
+use smccc::arch::{SMCCC_ARCH_FEATURES, SMCCC_VERSION};
+use vm_contract::VcpuId;
+
+use crate::psci;
+use crate::vm::Vm;
+use crate::vm::power::StopReason;
+
+const VERSION_1_2: u64 = 0x1_0002;
+const SUCCESS: u64 = 0;
+/// In the low 32 bits for 32-bit calls as well: the convention sign-extends it.
+pub(crate) const NOT_SUPPORTED: u64 = u64::MAX;
+
+/// The bit of a function identifier that tells 64-bit calls from 32-bit ones.
+const CALL_64_BIT: u32 = 1 << 30;
+
+/// A call, as its registers say.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// The function identifier: W0.
+    pub function: u32,
+    /// X1–X3, cut to 32 bits in a 32-bit call.
+    pub arguments: [u64; 3],
+}
+
+impl Call {
+    /// Makes a call out of X0–X3.
+    #[must_use]
+    pub const fn new(registers: [u64; 4]) -> Self {
+        let [function, x1, x2, x3] = registers;
+        let function = (function & 0xffff_ffff) as u32;
+        let mask = if function & CALL_64_BIT == 0 { 0xffff_ffff } else { u64::MAX };
+        Self { function, arguments: [x1 & mask, x2 & mask, x3 & mask] }
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// X0 takes this value and the caller goes on.
+    Return(u64),
+    /// X0 takes this value once the caller has waited for an interrupt.
+    Suspend(u64),
+    /// The calling vCPU is off now.
+    CpuOff,
+    /// The VM is stopping for this reason.
+    Stop(StopReason),
+}
+
+/// Answers a call that `caller` makes.
+#[must_use]
+pub fn answer(vm: &Vm, caller: VcpuId, call: Call) -> Answer {
+    match call.function {
+        SMCCC_VERSION => Answer::Return(VERSION_1_2),
+        SMCCC_ARCH_FEATURES => Answer::Return(arch_feature(call.arguments[0])),
+        _ => psci::answer(vm, caller, call).unwrap_or(Answer::Return(NOT_SUPPORTED)),
+    }
+}
+
+/// No workaround is offered: a guest that needs one of its own CPU's errata
+/// handled in firmware is told that it is not there.
+fn arch_feature(function: u64) -> u64 {
+    let offered = [SMCCC_VERSION, SMCCC_ARCH_FEATURES].map(u64::from);
+    if offered.contains(&(function & 0xffff_ffff)) { SUCCESS } else { NOT_SUPPORTED }
+}

@@ -1,0 +1,298 @@
+//! A vCPU with what the hypervisor adds to it. Owned by the CPU it lives on.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use arm_vcpu::{
+    Aarch64VCpu, AxArchVCpu, AxVCpuHal, CreateConfig, SetupConfig, TimerState, VcpuError,
+};
+use arm_vgic_v3::Kicks;
+use dtb_platform::layout;
+use vm_contract::{IntId, VcpuId};
+
+use crate::cpu::Cpu;
+use crate::physical_timer::PhysicalTimer;
+use crate::vm::Vm;
+use crate::vm::mailbox::VcpuMailbox;
+use crate::vm::power::Start;
+
+/// CNTV_CTL_EL0: ENABLE set and IMASK clear.
+const TIMER_RUNNING: u64 = 0b01;
+const TIMER_RUNNING_MASK: u64 = 0b11;
+/// CNTV_CTL_EL0.ISTATUS.
+const TIMER_EXPIRED: u64 = 0b100;
+
+/// Tells whether a timer that is loaded asserts its interrupt.
+const fn is_asserted(timer: TimerState) -> bool {
+    timer.ctl & (TIMER_RUNNING_MASK | TIMER_EXPIRED) == TIMER_RUNNING | TIMER_EXPIRED
+}
+
+/// What follows once the list registers have been taken back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterFold {
+    Nothing,
+    Flush,
+    Save,
+}
+
+/// A vCPU.
+pub struct Vcpu<H: AxVCpuHal> {
+    /// Its registers and how it runs.
+    pub arch: Aarch64VCpu<H>,
+    /// Its EL1 physical timer.
+    pub physical_timer: PhysicalTimer,
+    /// When one of the VM's devices that this vCPU programmed wants to be looked
+    /// at, in counter ticks.
+    pub alarm: Option<u64>,
+    pub(crate) vm: Arc<Vm>,
+    id: VcpuId,
+    /// Whether other vCPUs live on the same CPU.
+    shares_cpu: bool,
+}
+
+impl<H: AxVCpuHal> Vcpu<H> {
+    /// Creates vCPU `id` of `vm`, which is off.
+    ///
+    /// # Errors
+    /// [`VcpuError`] if the CPU cannot run it.
+    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H, shares_cpu: bool) -> Result<Box<Self>, VcpuError> {
+        let facts = vm.vcpu_facts();
+        let mpidr = vm.affinities().find(|(vcpu, _)| *vcpu == id).map_or(0, |(_, mpidr)| mpidr);
+        let create = CreateConfig { hal, mpidr, midr: facts.midr };
+        let mut arch = Aarch64VCpu::new(vm.id(), id, create)?;
+        arch.set_ept_root(facts.stage2_root)?;
+        arch.setup(SetupConfig {
+            hw_vmid: facts.hw_vmid,
+            vtcr: facts.vtcr,
+            cntvoff: facts.cntvoff,
+            trap_wfi: shares_cpu,
+            id_registers: (*facts.id_registers).clone(),
+            x0: 0,
+        })?;
+        Ok(Box::new(Self {
+            arch,
+            physical_timer: PhysicalTimer::default(),
+            alarm: None,
+            vm,
+            id,
+            shares_cpu,
+        }))
+    }
+
+    /// Returns the VM.
+    #[inline]
+    #[must_use]
+    pub fn vm(&self) -> &Arc<Vm> {
+        &self.vm
+    }
+
+    /// Returns which vCPU of its VM this is.
+    #[inline]
+    #[must_use]
+    pub const fn id(&self) -> VcpuId {
+        self.id
+    }
+
+    /// Tells whether other vCPUs live on the same CPU.
+    #[inline]
+    #[must_use]
+    pub const fn shares_cpu(&self) -> bool {
+        self.shares_cpu
+    }
+
+    /// Returns the mailbox through which others reach this vCPU.
+    ///
+    /// # Panics
+    /// Never: a vCPU is created from its VM.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "an invariant of the VM's construction")]
+    pub fn mailbox(&self) -> &VcpuMailbox {
+        self.vm.mailbox(self.id).expect("every vCPU of a VM has a mailbox")
+    }
+
+    /// Puts the vCPU at its start, as PSCI wants a CPU to come up.
+    pub fn start(&mut self, start: Start) {
+        self.arch.reset(start.entry, start.context);
+        self.physical_timer = PhysicalTimer::default();
+        self.alarm = None;
+        self.vm.with_vgic(None, |vgic| {
+            vgic.reset_cpu_interface(self.id);
+            let kicks = vgic.set_ppi_level(self.id, layout::TIMER.phys, false);
+            ((), kicks)
+        });
+    }
+
+    /// Loads the vCPU into the CPU.
+    ///
+    /// # Errors
+    /// [`VcpuError`] if it is loaded already.
+    pub fn load<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) -> Result<(), VcpuError> {
+        self.arch.bind()?;
+        let id = self.id;
+        let timer_in_flight = self.vm.with_vgic(Some(id), |vgic| {
+            let in_flight = vgic.hw_ppi_link(id, layout::TIMER.virt);
+            vgic.load(id, cpu.ich());
+            (in_flight, Kicks::NONE)
+        });
+        // While the guest has the interrupt in hand, the CPU must not signal it.
+        if let Some(physical) = timer_in_flight {
+            cpu.activate(physical);
+        }
+        Ok(())
+    }
+
+    /// Takes the vCPU off the CPU.
+    ///
+    /// # Errors
+    /// [`VcpuError`] if it is not loaded.
+    pub fn unload<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) -> Result<(), VcpuError> {
+        self.take_back(cpu, AfterFold::Save);
+        let (vm, id) = (&self.vm, self.id);
+        let in_flight =
+            vm.with_vgic(Some(id), |vgic| (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE));
+        self.arch.unbind()?;
+        // The next vCPU's timer must be able to signal.
+        if let Some(physical) = in_flight {
+            cpu.deactivate(physical);
+        }
+        Ok(())
+    }
+
+    /// Brings list registers and interrupt controller in step: what the guest
+    /// has done is taken back, what it has to see is put in.
+    #[inline]
+    pub fn refresh_interrupts<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) {
+        self.take_back(cpu, AfterFold::Flush);
+    }
+
+    /// Takes the list registers back into the interrupt controller, before the
+    /// vCPU looks at its own state there. They are filled again before it goes on.
+    #[inline]
+    pub fn fold_interrupts<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) {
+        self.take_back(cpu, AfterFold::Nothing);
+        // To be taken by this CPU, which need not be told.
+        let _ = self.mailbox().call();
+    }
+
+    fn take_back<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, then: AfterFold) {
+        let Self { arch, vm, id, .. } = self;
+        let id = *id;
+        let (folded, withdrawn) = vm.with_vgic(Some(id), |vgic| {
+            let folded = match then {
+                AfterFold::Save => vgic.save(id, cpu.ich()),
+                AfterFold::Flush | AfterFold::Nothing => vgic.fold(id, cpu.ich()),
+            };
+            // The guest may have stopped or moved its timer before it saw the
+            // interrupt: the wire is low again.
+            let withdrawn = (vgic.hw_ppi_pending(id, layout::TIMER.virt)
+                && !is_asserted(arch.virtual_timer()))
+            .then(|| vgic.lower_hw_ppi(id, layout::TIMER.virt))
+            .flatten();
+            let mut kicks = folded.kicks;
+            if matches!(then, AfterFold::Flush) {
+                for intid in arch.take_injected_interrupts() {
+                    kicks.extend(vgic.pulse_spi(intid));
+                }
+                vgic.flush(id, cpu.ich());
+                kicks.remove(id);
+            }
+            ((folded, withdrawn), kicks)
+        });
+        for physical in folded.deactivate().chain(withdrawn) {
+            cpu.deactivate(physical);
+        }
+    }
+
+    /// Ends an interrupt at the guest's explicit request, a trapped write of
+    /// `value` to ICC_DIR_EL1.
+    pub fn deactivate_interrupt<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, value: u64) {
+        self.fold_interrupts(cpu);
+        let id = self.id;
+        let folded = self.vm.with_vgic(Some(id), |vgic| {
+            let folded = vgic.deactivate(id, value);
+            let kicks = folded.kicks;
+            (folded, kicks)
+        });
+        for physical in folded.deactivate() {
+            cpu.deactivate(physical);
+        }
+    }
+
+    /// Records that the virtual timer's interrupt was taken on this CPU.
+    pub fn virtual_timer_fired(&mut self, physical: IntId) {
+        let id = self.id;
+        self.vm.with_vgic(Some(id), |vgic| {
+            ((), vgic.raise_hw_ppi(id, layout::TIMER.virt, physical))
+        });
+    }
+
+    /// Drives the physical timer's interrupt line to its present level.
+    pub fn update_physical_timer(&mut self, now: u64) {
+        let id = self.id;
+        let asserted = self.physical_timer.is_asserted(now);
+        self.vm.with_vgic(Some(id), |vgic| {
+            ((), vgic.set_ppi_level(id, layout::TIMER.phys, asserted))
+        });
+    }
+
+    /// Returns when the hypervisor must act for this vCPU although it is loaded.
+    #[must_use]
+    pub fn deadline(&self, now: u64) -> Option<u64> {
+        earliest(self.physical_timer.deadline(now), self.alarm)
+    }
+
+    /// Returns when a vCPU that is not loaded must be woken: the virtual timer
+    /// counts as well.
+    #[must_use]
+    pub fn deadline_unloaded(&self, now: u64) -> Option<u64> {
+        let TimerState { ctl, cval } = self.arch.virtual_timer();
+        let virtual_deadline = (ctl & TIMER_RUNNING_MASK == TIMER_RUNNING)
+            .then(|| cval.wrapping_add(self.arch.counter_offset()))
+            .filter(|_| !self.virtual_timer_in_flight());
+        earliest(virtual_deadline, self.deadline(now))
+    }
+
+    /// Acts on all deadlines of a vCPU that is not loaded; an interrupt that
+    /// this raises calls its attention.
+    pub fn expire_unloaded(&mut self, now: u64) {
+        let TimerState { ctl, cval } = self.arch.virtual_timer();
+        let due = ctl & TIMER_RUNNING_MASK == TIMER_RUNNING
+            && cval.wrapping_add(self.arch.counter_offset()) <= now;
+        if due && !self.virtual_timer_in_flight() {
+            self.virtual_timer_fired(layout::TIMER.virt);
+        }
+        self.expire(now);
+    }
+
+    /// Acts on the deadlines of [`deadline`](Self::deadline).
+    pub fn expire(&mut self, now: u64) {
+        self.update_physical_timer(now);
+        if self.alarm.is_some_and(|alarm| alarm <= now) {
+            self.alarm = self.vm.poll_rtc(Some(self.id));
+        }
+    }
+
+    /// Tells whether an interrupt waits that would be signalled to the guest.
+    #[must_use]
+    pub fn is_deliverable(&self) -> bool {
+        let id = self.id;
+        self.vm.with_vgic(Some(id), |vgic| (vgic.deliverable(id), Kicks::NONE))
+    }
+
+    fn virtual_timer_in_flight(&self) -> bool {
+        let id = self.id;
+        self.vm
+            .with_vgic(Some(id), |vgic| (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE))
+            .is_some()
+    }
+}
+
+/// Returns the earlier of two deadlines.
+#[must_use]
+pub fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

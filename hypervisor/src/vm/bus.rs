@@ -1,0 +1,181 @@
+//! Which device answers at which guest physical address.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use vm_contract::{
+    AccessError, BaseDeviceOps, DeviceContext, GuestPhysAddr, GuestPhysAddrRange, IntId, Width,
+};
+
+use crate::lock::{RankedLock, rank};
+
+/// A device behind its own lock, shared by the bus and whoever feeds it.
+pub type DeviceLock<D> = RankedLock<D, { rank::DEVICE }>;
+
+/// A device on the bus, whatever its type.
+pub trait SharedDevice: Send + Sync {
+    /// Reads from the device; see [`BaseDeviceOps::read`].
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn read(&self, context: &DeviceContext<'_>, offset: u64, width: Width)
+    -> Result<u64, AccessError>;
+
+    /// Writes to the device; see [`BaseDeviceOps::write`].
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn write(
+        &self,
+        context: &DeviceContext<'_>,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<(), AccessError>;
+
+    /// Resets the device.
+    fn reset(&self);
+}
+
+impl<D: BaseDeviceOps> SharedDevice for DeviceLock<D> {
+    fn read(
+        &self,
+        context: &DeviceContext<'_>,
+        offset: u64,
+        width: Width,
+    ) -> Result<u64, AccessError> {
+        self.lock().read(context, offset, width)
+    }
+
+    fn write(
+        &self,
+        context: &DeviceContext<'_>,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<(), AccessError> {
+        self.lock().write(context, offset, width, value)
+    }
+
+    fn reset(&self) {
+        self.lock().reset();
+    }
+}
+
+/// What lies in a window of the address map.
+#[derive(Clone)]
+pub enum Target {
+    /// The distributor of the VM's interrupt controller.
+    Distributor,
+    /// A region of redistributor frames; `first_byte` bytes of frames lie in
+    /// regions before it.
+    Redistributors {
+        /// Offset of the region in the sequence of all frames.
+        first_byte: u64,
+    },
+    /// A device and the interrupt it drives.
+    Device {
+        /// The device.
+        device: Arc<dyn SharedDevice>,
+        /// Its interrupt.
+        intid: IntId,
+    },
+}
+
+/// A window of the address map.
+pub struct Slot {
+    range: GuestPhysAddrRange,
+    target: Target,
+}
+
+/// Two windows overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("device windows overlap at {0:?}")]
+pub struct Overlap(pub GuestPhysAddr);
+
+/// The address map of a VM's devices. Fixed once the VM is built.
+#[derive(Default)]
+pub struct Bus {
+    /// In ascending order; no two overlap.
+    slots: Vec<Slot>,
+}
+
+impl Bus {
+    /// Adds a window.
+    ///
+    /// # Errors
+    /// [`Overlap`] with one that is there already.
+    pub fn add(&mut self, range: GuestPhysAddrRange, target: Target) -> Result<(), Overlap> {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.range.overlaps(range)) {
+            return Err(Overlap(slot.range.start.max(range.start)));
+        }
+        let at = self.slots.partition_point(|slot| slot.range.start < range.start);
+        self.slots.insert(at, Slot { range, target });
+        Ok(())
+    }
+
+    /// Finds what answers an access of `width` at `address`, all of which must
+    /// lie in one window, and the offset in that window.
+    #[inline]
+    #[must_use]
+    pub fn find(&self, address: GuestPhysAddr, width: Width) -> Option<(&Target, u64)> {
+        let after = self.slots.partition_point(|slot| slot.range.start <= address);
+        let slot = self.slots.get(after.checked_sub(1)?)?;
+        let offset = (usize::from(address) - usize::from(slot.range.start)) as u64;
+        let size = slot.range.size() as u64;
+        (offset < size && width.bytes() <= size - offset).then_some((&slot.target, offset))
+    }
+
+    /// Resets every device.
+    pub fn reset(&self) {
+        for slot in &self.slots {
+            if let Target::Device { device, .. } = &slot.target {
+                device.reset();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: usize, end: usize) -> GuestPhysAddrRange {
+        GuestPhysAddrRange::new(GuestPhysAddr::from(start), GuestPhysAddr::from(end))
+    }
+
+    fn bus() -> Bus {
+        let mut bus = Bus::default();
+        bus.add(range(0x3000, 0x4000), Target::Redistributors { first_byte: 0 }).expect("free");
+        bus.add(range(0x1000, 0x2000), Target::Distributor).expect("free");
+        bus
+    }
+
+    fn offset(address: usize, width: Width) -> Option<u64> {
+        bus().find(GuestPhysAddr::from(address), width).map(|(_, offset)| offset)
+    }
+
+    #[test]
+    fn an_access_reaches_the_window_it_lies_in() {
+        assert_eq!(offset(0x0fff, Width::Byte), None);
+        assert_eq!(offset(0x1000, Width::Word), Some(0));
+        assert_eq!(offset(0x1ffc, Width::Word), Some(0xffc));
+        assert_eq!(offset(0x2000, Width::Byte), None);
+        assert_eq!(offset(0x3008, Width::Dword), Some(8));
+        assert_eq!(offset(usize::MAX, Width::Byte), None);
+    }
+
+    #[test]
+    fn an_access_that_leaves_its_window_reaches_nothing() {
+        assert_eq!(offset(0x1ffe, Width::Word), None);
+        assert_eq!(offset(0x3ffc, Width::Dword), None);
+    }
+
+    #[test]
+    fn windows_never_overlap() {
+        let mut bus = bus();
+        let clash = bus.add(range(0x1800, 0x3800), Target::Distributor);
+        assert_eq!(clash, Err(Overlap(GuestPhysAddr::from(0x1800))));
+        assert_eq!(bus.add(range(0x2000, 0x3000), Target::Distributor), Ok(()));
+    }
+}

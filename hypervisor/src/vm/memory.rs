@@ -1,0 +1,279 @@
+//! A VM's memory: which frames lie at which guest physical address.
+#![expect(unsafe_code, reason = "copies from and to guest memory")]
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ptr;
+
+use vm_contract::{
+    AccessError, GuestMemory, GuestPhysAddr, GuestPhysAddrRange, HostPhysAddrRange,
+};
+
+use crate::frames::{FRAME_BYTES, FramePool, FrameRange};
+
+/// The largest piece in which memory is taken from the pool: one stage-2 block
+/// of level 1.
+const LARGEST_PIECE_BYTES: usize = 1 << 30;
+
+/// Frames backing one range of guest physical addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Where the guest sees it.
+    pub start: GuestPhysAddr,
+    /// What lies there.
+    pub frames: FrameRange,
+    /// Whether the guest and its devices may write to it.
+    pub writable: bool,
+}
+
+/// All memory of a VM. Shape and backing never change while the VM exists.
+pub struct GuestRam {
+    pool: Arc<FramePool>,
+    /// In ascending order of address.
+    segments: Vec<Segment>,
+}
+
+impl Segment {
+    /// Returns where it lies in the machine.
+    #[must_use]
+    pub fn host_range(&self) -> HostPhysAddrRange {
+        HostPhysAddrRange::from_start_size(self.frames.start, self.frames.size_bytes)
+    }
+}
+
+/// The pool has too little memory left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not enough free memory on this machine")]
+pub struct OutOfMemory;
+
+impl GuestRam {
+    /// Starts with no memory at all.
+    #[must_use]
+    pub const fn new(pool: Arc<FramePool>) -> Self {
+        Self { pool, segments: Vec::new() }
+    }
+
+    /// Backs `size_bytes` (a multiple of 4 KiB) at `start` with zeroed frames,
+    /// in pieces as large and as aligned as can be had.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; what was allocated until then is freed with `self`.
+    pub fn add(
+        &mut self,
+        start: GuestPhysAddr,
+        size_bytes: usize,
+        writable: bool,
+    ) -> Result<(), OutOfMemory> {
+        let mut at = usize::from(start);
+        let end = at + size_bytes;
+        while at < end {
+            // The largest power of two that divides the address and still fits.
+            let aligned = 1usize << at.trailing_zeros().min(usize::BITS - 2);
+            let fits = 1usize << (end - at).ilog2();
+            let mut piece = aligned.min(fits).min(LARGEST_PIECE_BYTES);
+            let frames = loop {
+                match self.pool.allocate(piece) {
+                    Some(frames) => break frames,
+                    None if piece > FRAME_BYTES => piece /= 2,
+                    None => return Err(OutOfMemory),
+                }
+            };
+            self.segments.push(Segment { start: GuestPhysAddr::from(at), frames, writable });
+            at += frames.size_bytes;
+        }
+        self.segments.sort_unstable_by_key(|segment| segment.start);
+        Ok(())
+    }
+
+    /// Returns all segments, by ascending address.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Tells whether `address` lies in memory.
+    #[must_use]
+    pub fn contains(&self, address: GuestPhysAddr) -> bool {
+        self.segment(address).is_some()
+    }
+
+    /// Tells whether `address` lies in memory that may be written.
+    #[must_use]
+    pub fn is_writable(&self, address: GuestPhysAddr) -> bool {
+        self.segment(address).is_some_and(|segment| segment.writable)
+    }
+
+    /// Copies `bytes` into memory, read-only memory included: how images get there.
+    ///
+    /// # Errors
+    /// [`AccessError::OutsideMemory`] unless all of it is backed.
+    pub fn load(&self, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), AccessError> {
+        self.check(address, bytes.len(), |_| true)?;
+        self.copy_in(address, bytes);
+        Ok(())
+    }
+
+    /// Zeroes `range`.
+    ///
+    /// # Errors
+    /// [`AccessError::OutsideMemory`] unless all of it is backed.
+    pub fn clear(&self, range: GuestPhysAddrRange) -> Result<(), AccessError> {
+        self.check(range.start, range.size(), |_| true)?;
+        self.pieces(range.start, range.size(), |host, _, length| {
+            // SAFETY: `pieces` yields pointers into frames that this VM owns,
+            // with `length` bytes left in them.
+            unsafe { host.write_bytes(0, length) };
+        });
+        Ok(())
+    }
+
+    fn segment(&self, address: GuestPhysAddr) -> Option<&Segment> {
+        let after = self.segments.partition_point(|segment| segment.start <= address);
+        let segment = self.segments.get(after.checked_sub(1)?)?;
+        (usize::from(address) - usize::from(segment.start) < segment.frames.size_bytes)
+            .then_some(segment)
+    }
+
+    /// Checks that `length` bytes at `address` are backed by segments that
+    /// `allowed` accepts.
+    fn check(
+        &self,
+        address: GuestPhysAddr,
+        length: usize,
+        allowed: impl Fn(&Segment) -> bool,
+    ) -> Result<(), AccessError> {
+        let start = usize::from(address);
+        let end = start.checked_add(length).ok_or(AccessError::OutsideMemory)?;
+        let mut at = start;
+        while at < end {
+            let segment =
+                self.segment(GuestPhysAddr::from(at)).ok_or(AccessError::OutsideMemory)?;
+            if !allowed(segment) {
+                return Err(AccessError::ReadOnly);
+            }
+            at = usize::from(segment.start) + segment.frames.size_bytes;
+        }
+        Ok(())
+    }
+
+    /// Calls `each(host pointer, offset from address, length)` for every
+    /// contiguous piece of a range that has been checked.
+    fn pieces(
+        &self,
+        address: GuestPhysAddr,
+        length: usize,
+        mut each: impl FnMut(*mut u8, usize, usize),
+    ) {
+        let mut done = 0;
+        while done < length {
+            let at = usize::from(address) + done;
+            let Some(segment) = self.segment(GuestPhysAddr::from(at)) else { return };
+            let offset = at - usize::from(segment.start);
+            let piece = (segment.frames.size_bytes - offset).min(length - done);
+            let host = usize::from(segment.frames.start) + offset;
+            each(ptr::with_exposed_provenance_mut(host), done, piece);
+            done += piece;
+        }
+    }
+
+    fn copy_in(&self, address: GuestPhysAddr, bytes: &[u8]) {
+        self.pieces(address, bytes.len(), |host, done, length| {
+            let Some(source) = bytes.get(done..done + length) else { return };
+            // SAFETY: `pieces` yields `length` bytes of this VM's own frames,
+            // which no Rust reference ever covers; `source` is as long.
+            unsafe { ptr::copy_nonoverlapping(source.as_ptr(), host, length) };
+        });
+    }
+}
+
+impl GuestMemory for GuestRam {
+    fn read(&self, address: GuestPhysAddr, buffer: &mut [u8]) -> Result<(), AccessError> {
+        self.check(address, buffer.len(), |_| true)?;
+        self.pieces(address, buffer.len(), |host, done, length| {
+            let Some(target) = buffer.get_mut(done..done + length) else { return };
+            // SAFETY: as in `copy_in`. The guest may write at the same time;
+            // bytes are copied once and whatever was there is an allegation.
+            unsafe { ptr::copy_nonoverlapping(host, target.as_mut_ptr(), length) };
+        });
+        Ok(())
+    }
+
+    fn write(&self, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), AccessError> {
+        self.check(address, bytes.len(), |segment| segment.writable)?;
+        self.copy_in(address, bytes);
+        Ok(())
+    }
+}
+
+impl Drop for GuestRam {
+    fn drop(&mut self) {
+        for segment in &self.segments {
+            self.pool.free(segment.frames);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn ram() -> GuestRam {
+        let mut ram = GuestRam::new(testing::frame_pool(8 << 20));
+        ram.add(GuestPhysAddr::from(0x4000_0000), 0x30_3000, true).expect("it fits");
+        ram.add(GuestPhysAddr::from(0), 0x2000, false).expect("it fits");
+        ram
+    }
+
+    #[test]
+    fn memory_is_read_back_across_segments() {
+        let ram = ram();
+        let across = GuestPhysAddr::from(0x4020_0000 - 3);
+        ram.write(across, b"across").expect("all in RAM");
+        let mut back = [0; 6];
+        ram.read(across, &mut back).expect("all in RAM");
+        assert_eq!(&back, b"across");
+        assert!(ram.segments().len() >= 3, "several pieces");
+    }
+
+    #[test]
+    fn the_last_byte_is_in_and_the_next_is_out() {
+        let ram = ram();
+        let end = 0x4030_3000;
+        assert_eq!(ram.write(GuestPhysAddr::from(end - 1), b"x"), Ok(()));
+        assert_eq!(
+            ram.write(GuestPhysAddr::from(end - 1), b"xy"),
+            Err(AccessError::OutsideMemory)
+        );
+        assert_eq!(
+            ram.read(GuestPhysAddr::from(usize::MAX), &mut [0; 2]),
+            Err(AccessError::OutsideMemory)
+        );
+        assert!(!ram.contains(GuestPhysAddr::from(end)));
+    }
+
+    #[test]
+    fn firmware_can_be_loaded_but_not_written() {
+        let ram = ram();
+        let start = GuestPhysAddr::from(0);
+        assert_eq!(ram.write(start, b"x"), Err(AccessError::ReadOnly));
+        assert_eq!(ram.load(start, b"x"), Ok(()));
+        let mut byte = [0];
+        ram.read(start, &mut byte).expect("backed");
+        assert_eq!(&byte, b"x");
+    }
+
+    #[test]
+    fn all_frames_go_back_to_the_pool() {
+        let pool = testing::frame_pool(8 << 20);
+        for _ in 0..100 {
+            let mut ram = GuestRam::new(Arc::clone(&pool));
+            ram.add(GuestPhysAddr::from(0x4000_0000), 4 << 20, true).expect("it fits each time");
+        }
+        let mut greedy = GuestRam::new(pool);
+        assert_eq!(
+            greedy.add(GuestPhysAddr::from(0x4000_0000), 64 << 20, true),
+            Err(OutOfMemory)
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! A VM's power state: which vCPUs are on, and how the VM comes to a stop.
+//!
+//! The guest drives this in any order it likes (PSCI, Arm DEN 0022), so it is a
+//! run-time state machine that answers every request.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use vm_contract::{GuestPhysAddr, VcpuId};
+
+/// Where a vCPU begins and what it finds in X0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The first instruction.
+    pub entry: GuestPhysAddr,
+    /// The value of X0: the caller's context, or the device tree for the first vCPU.
+    pub context: u64,
+}
+
+/// Why a VM stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The guest turned itself off.
+    Off,
+    /// The guest asked to be reset; it starts again when all vCPUs are parked.
+    Reset,
+    /// The VM cannot go on.
+    Fault,
+}
+
+/// Why a vCPU was not turned on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuOnError {
+    /// There is no such vCPU.
+    Unknown,
+    /// It runs, or has been told to.
+    AlreadyOn,
+    /// The whole VM is about to stop.
+    Stopping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum VcpuPower {
+    Off,
+    /// On; `Some` until its CPU has taken the start.
+    On(Option<Start>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Stopping(StopReason),
+    Stopped(StopReason),
+}
+
+/// The power state of a VM and of each of its vCPUs.
+#[derive(Debug)]
+pub struct Power {
+    vcpus: Vec<VcpuPower>,
+    phase: Phase,
+}
+
+impl Power {
+    /// Describes a VM with `vcpu_count` vCPUs that has not been started.
+    #[must_use]
+    pub fn new(vcpu_count: usize) -> Self {
+        Self { vcpus: vec![VcpuPower::Off; vcpu_count], phase: Phase::Stopped(StopReason::Off) }
+    }
+
+    /// Starts the VM, at first or after a reset: vCPU 0 is on, all others off.
+    pub fn boot(&mut self, start: Start) {
+        self.vcpus.fill(VcpuPower::Off);
+        if let Some(first) = self.vcpus.first_mut() {
+            *first = VcpuPower::On(Some(start));
+        }
+        self.phase = Phase::Running;
+    }
+
+    /// Turns a vCPU on.
+    ///
+    /// # Errors
+    /// Of several callers at the same time exactly one succeeds; see [`CpuOnError`].
+    pub fn cpu_on(&mut self, vcpu: VcpuId, start: Start) -> Result<(), CpuOnError> {
+        let running = self.phase == Phase::Running;
+        let state = self.vcpus.get_mut(vcpu.index()).ok_or(CpuOnError::Unknown)?;
+        if !running {
+            return Err(CpuOnError::Stopping);
+        }
+        if *state != VcpuPower::Off {
+            return Err(CpuOnError::AlreadyOn);
+        }
+        *state = VcpuPower::On(Some(start));
+        Ok(())
+    }
+
+    /// Hands a start to the CPU of the vCPU, once.
+    pub fn take_start(&mut self, vcpu: VcpuId) -> Option<Start> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        match self.vcpus.get_mut(vcpu.index())? {
+            VcpuPower::On(start) => start.take(),
+            VcpuPower::Off => None,
+        }
+    }
+
+    /// Turns a vCPU off at its own request. Where it was the last one, nobody is
+    /// left who could turn another on: the VM is off.
+    pub fn cpu_off(&mut self, vcpu: VcpuId) {
+        if self.on_count() == 1 && self.phase == Phase::Running {
+            self.phase = Phase::Stopping(StopReason::Off);
+            return;
+        }
+        // While the VM is stopping the vCPU stays "on" until it is parked.
+        if self.phase == Phase::Running
+            && let Some(state) = self.vcpus.get_mut(vcpu.index())
+        {
+            *state = VcpuPower::Off;
+        }
+    }
+
+    /// Tells whether a vCPU is on, or `None` if there is no such vCPU.
+    #[must_use]
+    pub fn is_on(&self, vcpu: VcpuId) -> Option<bool> {
+        self.vcpus.get(vcpu.index()).map(|state| *state != VcpuPower::Off)
+    }
+
+    /// Begins to stop the VM. The first reason counts, but a fault is never
+    /// hidden by another reason.
+    pub fn request_stop(&mut self, reason: StopReason) {
+        match self.phase {
+            Phase::Running => self.phase = Phase::Stopping(reason),
+            Phase::Stopping(_) if reason == StopReason::Fault => {
+                self.phase = Phase::Stopping(reason);
+            }
+            Phase::Stopping(_) | Phase::Stopped(_) => {}
+        }
+    }
+
+    /// Tells whether every vCPU must come to a halt.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.phase, Phase::Stopping(_))
+    }
+
+    /// Records that a vCPU has left the guest for good. The one that was last
+    /// learns why the VM stopped and completes it.
+    pub fn park(&mut self, vcpu: VcpuId) -> Option<StopReason> {
+        let Phase::Stopping(reason) = self.phase else { return None };
+        if let Some(state) = self.vcpus.get_mut(vcpu.index()) {
+            *state = VcpuPower::Off;
+        }
+        if self.on_count() > 0 {
+            return None;
+        }
+        self.phase = Phase::Stopped(reason);
+        Some(reason)
+    }
+
+    fn on_count(&self) -> usize {
+        self.vcpus.iter().filter(|state| **state != VcpuPower::Off).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Start = Start { entry: GuestPhysAddr::from_usize(0x4000_0000), context: 7 };
+
+    fn vcpu(n: u16) -> VcpuId {
+        VcpuId::new(n)
+    }
+
+    fn booted() -> Power {
+        let mut power = Power::new(3);
+        power.boot(START);
+        assert_eq!(power.take_start(vcpu(0)), Some(START));
+        power
+    }
+
+    #[test]
+    fn a_start_is_handed_out_once() {
+        let mut power = booted();
+        assert_eq!(power.take_start(vcpu(0)), None);
+        assert_eq!(power.take_start(vcpu(1)), None);
+        assert_eq!(power.take_start(vcpu(9)), None);
+    }
+
+    #[test]
+    fn only_the_first_of_two_cpu_on_calls_succeeds() {
+        let mut power = booted();
+        assert_eq!(power.cpu_on(vcpu(1), START), Ok(()));
+        assert_eq!(power.cpu_on(vcpu(1), START), Err(CpuOnError::AlreadyOn));
+        assert_eq!(power.take_start(vcpu(1)), Some(START));
+        assert_eq!(power.cpu_on(vcpu(1), START), Err(CpuOnError::AlreadyOn));
+        power.cpu_off(vcpu(1));
+        assert_eq!(power.is_on(vcpu(1)), Some(false));
+        assert_eq!(power.cpu_on(vcpu(1), START), Ok(()));
+        assert_eq!(power.cpu_on(vcpu(3), START), Err(CpuOnError::Unknown));
+    }
+
+    #[test]
+    fn the_last_vcpu_to_park_completes_the_stop() {
+        let mut power = booted();
+        power.cpu_on(vcpu(2), START).expect("it was off");
+        power.request_stop(StopReason::Reset);
+        assert!(power.is_stopping());
+        assert_eq!(power.cpu_on(vcpu(1), START), Err(CpuOnError::Stopping));
+        assert_eq!(power.take_start(vcpu(2)), None, "a start lapses when the VM stops");
+        assert_eq!(power.park(vcpu(0)), None);
+        assert_eq!(power.park(vcpu(2)), Some(StopReason::Reset));
+        assert_eq!(power.park(vcpu(2)), None);
+        power.boot(START);
+        assert_eq!(power.is_on(vcpu(0)), Some(true));
+        assert_eq!(power.is_on(vcpu(2)), Some(false));
+    }
+
+    #[test]
+    fn a_fault_is_not_hidden_by_an_earlier_reset() {
+        let mut power = booted();
+        power.request_stop(StopReason::Reset);
+        power.request_stop(StopReason::Fault);
+        power.request_stop(StopReason::Off);
+        assert_eq!(power.park(vcpu(0)), Some(StopReason::Fault));
+    }
+
+    #[test]
+    fn when_the_last_vcpu_goes_off_the_vm_is_off() {
+        let mut power = booted();
+        power.cpu_off(vcpu(0));
+        assert!(power.is_stopping());
+        assert_eq!(power.park(vcpu(0)), Some(StopReason::Off));
+    }
+}

@@ -1,0 +1,48 @@
+//! The VM's serial line and its clock: where the outside world comes in.
+
+use vm_contract::{IntId, VcpuId};
+
+use super::{Line, Vm};
+
+impl Vm {
+    /// Moves what waits between the machine's UART and the VM's.
+    pub fn service_serial(&self, current: Option<VcpuId>) {
+        let line = Line::new(self, self.serial_intid, current);
+        let mut serial = self.serial.lock();
+        serial.pump(&line);
+        while serial.has_room() {
+            let Some(byte) = self.console.receive() else { return };
+            // There is room.
+            let _ = serial.receive(&line, byte);
+        }
+        self.console.hold_receive();
+    }
+
+    /// Follows up on a guest's access to the device that drives `intid`: bytes
+    /// for which there was no room may fit now; a clock may have been given an
+    /// alarm, whose time is returned in counter ticks.
+    #[inline]
+    #[must_use]
+    pub fn after_device_access(&self, intid: IntId) -> Option<u64> {
+        if intid == self.serial_intid {
+            self.console.release_receive();
+            return None;
+        }
+        if intid != self.rtc_intid {
+            return None;
+        }
+        let deadline = self.rtc.lock().deadline()?;
+        Some(self.rtc.lock().clock().ticks_at(deadline))
+    }
+
+    /// Lets the real-time clock raise its alarm if that is due, and returns when
+    /// to look again.
+    #[must_use]
+    pub fn poll_rtc(&self, current: Option<VcpuId>) -> Option<u64> {
+        let line = Line::new(self, self.rtc_intid, current);
+        let mut rtc = self.rtc.lock();
+        rtc.poll(&line);
+        let deadline = rtc.deadline()?;
+        Some(rtc.clock().ticks_at(deadline))
+    }
+}
