@@ -83,7 +83,9 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
         (outcome, _) => outcome.to_string(),
     };
     if !shown {
-        eprintln!("{}", session.log_tail());
+        eprintln!("{}", session.last_words());
+    } else if !session.complaints().is_empty() {
+        eprintln!("{}", session.complaints());
     }
     eprintln!(
         "error: {problem}; the whole console is in {}",

@@ -5,6 +5,7 @@ mod firmware;
 mod host;
 mod images;
 mod linux;
+mod outcome;
 mod suite;
 
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Resu
 /// Returns every test in QEMU, the quick ones first.
 fn all(context: &Context<'_>) -> Vec<Test> {
     let mut tests = images::tests(context);
+    tests.extend(outcome::tests());
     tests.extend(firmware::tests());
     tests.extend(linux::tests());
     tests

@@ -204,10 +204,15 @@ impl Session {
     }
 
     /// Returns the last lines of the console and what QEMU itself said.
-    pub(crate) fn log_tail(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         format!("{}\n{}", self.log.tail(), self.complaints)
-            .trim_end()
+            .trim()
             .to_owned()
+    }
+
+    /// Returns what QEMU itself said.
+    pub(crate) fn complaints(&self) -> &str {
+        self.complaints.trim_end()
     }
 
     /// Returns where the console is logged.
@@ -243,10 +248,7 @@ impl Session {
                 Ok(Event::Report(Report::Refused(reason))) => {
                     return Ok(Step::Ended(self.stop(Outcome::Died(reason))));
                 }
-                Ok(Event::Complaint(line)) => {
-                    self.complaints.push_str(&line);
-                    self.complaints.push('\n');
-                }
+                Ok(Event::Complaint(line)) => self.complaints.extend([line.as_str(), "\n"]),
                 Ok(Event::Leave) => return Ok(Step::Ended(self.stop(Outcome::Left))),
                 Ok(Event::Signal(signal)) => {
                     return Ok(Step::Ended(self.stop(Outcome::Interrupted(signal))));
@@ -281,15 +283,10 @@ impl Session {
                 // Its last words may still be on their way.
                 while let Ok(event) = self.events.recv_timeout(Duration::from_millis(100)) {
                     if let Event::Complaint(line) = event {
-                        self.complaints.push_str(&line);
-                        self.complaints.push('\n');
+                        self.complaints.extend([line.as_str(), "\n"]);
                     }
                 }
-                Outcome::Died(
-                    format!("{status}\n{}", self.complaints)
-                        .trim_end()
-                        .to_owned(),
-                )
+                Outcome::Died(status.to_string())
             }
         })
     }

@@ -34,7 +34,7 @@ impl Dialogue {
                 return Ok(before);
             }
             if let Some(outcome) = self.advance()? {
-                let tail = self.session.log_tail();
+                let tail = self.session.last_words();
                 bail!("waited for {text:?}, but {outcome}; the console:\n{tail}");
             }
         }
@@ -42,14 +42,23 @@ impl Dialogue {
 
     /// Waits until the guest powers off, and returns what it printed last.
     pub(super) fn power_off(mut self) -> Result<String> {
+        let outcome = self.end()?;
+        if outcome != Outcome::PoweredOff {
+            let tail = self.session.last_words();
+            bail!("waited for the guest to power off, but {outcome}; the console:\n{tail}");
+        }
+        Ok(self.unread)
+    }
+
+    /// Waits for the end of the run, whatever it is.
+    pub(super) fn outcome(mut self) -> Result<Outcome> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<Outcome> {
         loop {
-            match self.advance()? {
-                None => {}
-                Some(Outcome::PoweredOff) => return Ok(self.unread),
-                Some(outcome) => {
-                    let tail = self.session.log_tail();
-                    bail!("waited for the guest to power off, but {outcome}; the console:\n{tail}");
-                }
+            if let Some(outcome) = self.advance()? {
+                return Ok(outcome);
             }
         }
     }

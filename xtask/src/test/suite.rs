@@ -1,6 +1,7 @@
 //! What a test in QEMU is, and the runner.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -128,7 +129,7 @@ impl Run<'_> {
             (outcome, status) => {
                 bail!(
                     "{outcome}; status {status:?}; the console:\n{}",
-                    session.log_tail()
+                    session.last_words()
                 )
             }
         }
@@ -146,6 +147,13 @@ impl Run<'_> {
             "the command's status is {status}; it printed:\n{output}"
         );
         Ok(output)
+    }
+
+    /// Returns a directory for files that a test makes.
+    pub(super) fn directory(&self) -> Result<PathBuf> {
+        let directory = self.context.workspace.target().join("run/tests");
+        fs::create_dir_all(&directory)?;
+        Ok(directory)
     }
 
     fn linux(&self, purpose: Purpose) -> Result<VmSpec> {
