@@ -126,13 +126,15 @@ pub(crate) fn shown(ids: &IdRegisters) -> CpuFeatures {
 }
 
 fn gather(base: u64, optional: &[(CpuFeatures, CpuFeatures, u64)]) -> u64 {
-    optional.iter().fold(base, |value, (present, wanted, bits)| {
-        if present.contains(*wanted) {
-            value | bits
-        } else {
-            value
-        }
-    })
+    optional
+        .iter()
+        .fold(base, |value, (present, wanted, bits)| {
+            if present.contains(*wanted) {
+                value | bits
+            } else {
+                value
+            }
+        })
 }
 
 #[cfg(test)]

@@ -23,17 +23,17 @@ const MDSCR_MASK: u64 = MDSCR_MDE | MDSCR_KDE | MDSCR_TDCC | MDSCR_SS;
 /// OSLSR_EL1.OSLM = 0b10: the OS lock is implemented.
 const OSLSR_OSLM: u64 = 1 << 3;
 
-/// DBGBCR<n>_EL1: BT, LBN, SSC, HMC, BAS, PMC, E.
+/// DBGBCRn_EL1: BT, LBN, SSC, HMC, BAS, PMC, E.
 const BREAKPOINT_CONTROL_MASK: u64 = 0x00FF_E1E7;
-/// DBGWCR<n>_EL1: MASK, WT, LBN, SSC, HMC, BAS, LSC, PAC, E.
+/// DBGWCRn_EL1: MASK, WT, LBN, SSC, HMC, BAS, LSC, PAC, E.
 const WATCHPOINT_CONTROL_MASK: u64 = 0x1F1F_FFFF;
 
 /// Holds one breakpoint or watchpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DebugPoint {
-    /// The address or context to compare with: DBGBVR<n>_EL1 or DBGWVR<n>_EL1.
+    /// The address or context to compare with: DBGBVRn_EL1 or DBGWVRn_EL1.
     pub value: u64,
-    /// The conditions of a match: DBGBCR<n>_EL1 or DBGWCR<n>_EL1.
+    /// The conditions of a match: DBGBCRn_EL1 or DBGWCRn_EL1.
     pub control: u64,
 }
 
@@ -201,7 +201,7 @@ enum Part {
 }
 
 impl Part {
-    /// Recognises S2_0_C0_C<n>_<4..7>.
+    /// Recognises S2_0_C0_Cn_4 to S2_0_C0_Cn_7.
     fn of(register: SystemRegister) -> Option<(usize, Self)> {
         if (register.op0(), register.op1(), register.crn()) != (2, 0, 0) {
             return None;

@@ -7,6 +7,9 @@ use arm_vcpu::{
 };
 use vm_contract::{GuestPhysAddr, HostPhysAddr, VcpuId, VmId};
 
+// A vCPU moves between CPUs, and so between the threads of a host.
+static_assertions::assert_impl_all!(Aarch64VCpu<ScriptedGuest>: Send);
+
 const ENTRY: u64 = 0x4008_0000;
 const TWI: u64 = 1 << 13;
 const VSE: u64 = 1 << 8;

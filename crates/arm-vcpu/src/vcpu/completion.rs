@@ -32,6 +32,8 @@ impl PendingPlan {
     }
 
     /// Returns the access that is due, as an exit.
+    #[cold]
+    #[inline(never)]
     pub(super) const fn next_access(&self) -> AxVCpuExitReason {
         self.next_element().as_exit()
     }
