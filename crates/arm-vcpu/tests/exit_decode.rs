@@ -405,11 +405,7 @@ fn all_ones_and_all_zeros_have_a_reason() {
 
 #[test]
 fn a_reason_is_small_enough_to_be_returned_cheaply() {
-    assert!(
-        size_of::<AxVCpuExitReason>() <= 48,
-        "{}",
-        size_of::<AxVCpuExitReason>()
-    );
+    assert!(size_of::<AxVCpuExitReason>() <= 32);
 }
 
 /// Asks a reason everything it can tell.

@@ -49,6 +49,17 @@ impl FaultKind {
     }
 }
 
+/// Returns what the guest tried when it caused this abort.
+const fn attempted(esr: u64) -> Access {
+    if esr >> syndrome::EC_SHIFT & 0x3F == class::INSTRUCTION_ABORT {
+        Access::Execute
+    } else if esr & syndrome::WNR != 0 {
+        Access::Write
+    } else {
+        Access::Read
+    }
+}
+
 /// A stage-2 fault that is more than a data access to an unmapped address: an
 /// instruction fetch, a stage-1 table walk, or a fault other than a
 /// translation fault.
@@ -104,13 +115,7 @@ impl Stage2Fault {
     /// of a descriptor counts as a write.
     #[must_use]
     pub const fn access(&self) -> Access {
-        if self.esr >> syndrome::EC_SHIFT & 0x3F == class::INSTRUCTION_ABORT {
-            Access::Execute
-        } else if self.esr & syndrome::WNR != 0 {
-            Access::Write
-        } else {
-            Access::Read
-        }
+        attempted(self.esr)
     }
 
     /// Returns why stage 2 refused.
@@ -240,13 +245,7 @@ impl ExternalAbort {
     /// Returns what the guest tried.
     #[must_use]
     pub const fn access(&self) -> Access {
-        if self.esr >> syndrome::EC_SHIFT & 0x3F == class::INSTRUCTION_ABORT {
-            Access::Execute
-        } else if self.esr & syndrome::WNR != 0 {
-            Access::Write
-        } else {
-            Access::Read
-        }
+        attempted(self.esr)
     }
 
     /// Tells whether a table walk met the error, not the access itself.
