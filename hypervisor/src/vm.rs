@@ -82,6 +82,7 @@ pub struct Vm {
     serial_intid: IntId,
     rtc: Arc<DeviceLock<Pl031<SystemClock>>>,
     rtc_intid: IntId,
+    clock: SystemClock,
     console: Arc<Console>,
     images: BootImages,
     machine: &'static dyn Machine,

@@ -190,6 +190,7 @@ impl VmBuilder<'_> {
             serial_intid: layout::UART.interrupt,
             rtc,
             rtc_intid: layout::RTC.interrupt,
+            clock,
             console: Arc::clone(self.console),
             images: BootImages { image, ramdisk, tree, layout: plan },
             machine: self.machine,

@@ -10,7 +10,7 @@ impl Vm {
         let line = Line::new(self, self.serial_intid, current);
         let mut serial = self.serial.lock();
         serial.pump(&line);
-        while serial.has_room() {
+        while serial.can_receive() {
             let Some(byte) = self.console.receive() else { return };
             // There is room.
             let _ = serial.receive(&line, byte);
@@ -32,7 +32,7 @@ impl Vm {
             return None;
         }
         let deadline = self.rtc.lock().deadline()?;
-        Some(self.rtc.lock().clock().ticks_at(deadline))
+        Some(self.clock.ticks_at(deadline))
     }
 
     /// Lets the real-time clock raise its alarm if that is due, and returns when
@@ -43,6 +43,6 @@ impl Vm {
         let mut rtc = self.rtc.lock();
         rtc.poll(&line);
         let deadline = rtc.deadline()?;
-        Some(rtc.clock().ticks_at(deadline))
+        Some(self.clock.ticks_at(deadline))
     }
 }
