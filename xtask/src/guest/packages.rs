@@ -223,6 +223,8 @@ impl Packages {
             "-oDir::Etc::SourceParts=/dev/null",
             // Root would otherwise fetch as a user who may not write here.
             "-oAPT::Sandbox::User=",
+            // A mirror that cannot be reached is an error, not a warning.
+            "-oAPT::Update::Error-Mode=any",
             // Only what resolves names is of use: no translations, no icons.
             "-oAcquire::Languages=none",
             "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",

@@ -85,7 +85,7 @@ pub(crate) fn run_arguments(
     // Nothing runs before someone listens to how it ends.
     add(&["-S"]);
     if spec.gdb {
-        add(&["-s"]);
+        add(&["-gdb", "tcp:127.0.0.1:1234"]);
     }
     match payload {
         Payload::Hypervisor {
