@@ -22,8 +22,8 @@ const NO_STAGE1_WALKS: u64 = 1 << 7 | 1 << 23;
 /// The TLBs of all CPUs in the Inner Shareable domain, reached from EL2.
 ///
 /// Where VTTBR_EL2 names another guest, it is set for the time of the
-/// operation and put back. Interrupts must be masked, as they are in a
-/// hypervisor that takes them as exits only.
+/// operation and put back. HCR_EL2.TGE must be 0, and interrupts masked as they
+/// are in a hypervisor that takes them as exits only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct El2Tlb;
 

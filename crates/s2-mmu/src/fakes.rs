@@ -15,10 +15,11 @@ use crate::tlb::Stage2Tlb;
 
 pub use machine::{ModelMachine, ModelTables, ModelTlb};
 
-/// Where the first table lies; above any output address that a test maps.
-const FIRST_TABLE: usize = 0x70_0000_0000;
+/// Where the first table lies: in reach of the smallest physical address space.
+const FIRST_TABLE: usize = 0xF000_0000;
 
-/// Tables in ordinary memory, under made-up physical addresses.
+/// Tables in ordinary memory, under made-up physical addresses from
+/// 0xF000_0000 on.
 ///
 /// It panics where a caller breaks the contract of [`TableMem`], and hands out
 /// again what was freed last, so that reuse shows up soon.

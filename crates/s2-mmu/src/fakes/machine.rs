@@ -136,6 +136,7 @@ impl State {
 }
 
 /// A machine with tables, a TLB and a guest that touches `pages` at random.
+/// What a test maps must not show the tables themselves.
 #[derive(Clone, Debug)]
 pub struct ModelMachine(Rc<RefCell<State>>);
 
