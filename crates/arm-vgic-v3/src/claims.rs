@@ -46,6 +46,44 @@ impl Claims {
         core::mem::replace(private, bits)
     }
 
+    /// Tells whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.summary == 0
+    }
+
+    /// Tells whether there are at most `room`.
+    pub(crate) fn fit(&self, mut room: usize) -> bool {
+        let mut summary = self.summary;
+        while summary != 0 {
+            let word = summary.trailing_zeros() as usize;
+            summary &= summary - 1;
+            let mut bits = self.words.get(word).copied().unwrap_or_default();
+            while bits != 0 {
+                bits &= bits - 1;
+                let Some(less) = room.checked_sub(1) else {
+                    return false;
+                };
+                room = less;
+            }
+        }
+        true
+    }
+
+    /// Takes out the lowest INTID.
+    pub(crate) fn take_first(&mut self) -> Option<u32> {
+        if self.summary == 0 {
+            return None;
+        }
+        let word = self.summary.trailing_zeros();
+        let bits = self.words.get_mut(word as usize)?;
+        let number = bits.trailing_zeros();
+        *bits &= bits.wrapping_sub(1);
+        if *bits == 0 {
+            self.summary &= self.summary - 1;
+        }
+        Some(word * 32 + number)
+    }
+
     /// Iterates over the INTIDs, lowest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + use<'_> {
         let mut summary = self.summary;
@@ -85,6 +123,11 @@ mod tests {
         claims.remove(1, 0b001);
         assert_eq!(claims.replace_private(0), 1 << 7);
         assert_eq!(claims.iter().collect::<Vec<_>>(), [34, 1019]);
+        assert!(claims.fit(2) && !claims.fit(1) && !claims.is_empty());
+        let mut taken = claims.clone();
+        let all: Vec<_> = core::iter::from_fn(|| taken.take_first()).collect();
+        assert_eq!(all, [34, 1019]);
+        assert!(taken.is_empty() && taken.fit(0));
         claims.remove(1, u32::MAX);
         claims.remove(31, u32::MAX);
         claims.add(5, 0);

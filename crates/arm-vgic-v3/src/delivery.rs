@@ -27,10 +27,7 @@ impl Vgic {
             interface.running_priority()
         };
         let claimed = interface.claims.iter().filter_map(|intid| {
-            let bank = match (intid / 32) as usize {
-                0 => &one.bank,
-                word => &self.spis.get(word - 1)?.bank,
-            };
+            let bank = one.bank_of(intid, &self.spis)?;
             let (priority, active, group1) = bank.rank(intid % 32);
             (!active).then_some((priority, group1))
         });

@@ -31,18 +31,22 @@ impl Kicks {
 
     /// Tells whether nobody is to be kicked.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().fold(0, |all, word| all | word) == 0
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        let [first, second, third, fourth] = self.0;
+        first | second | third | fourth == 0
     }
 
     /// Tells whether `vcpu` is to be kicked.
     #[must_use]
+    #[inline]
     pub fn contains(&self, vcpu: VcpuId) -> bool {
         let word = self.0.get(vcpu.index() / 64).copied().unwrap_or_default();
         word >> (vcpu.index() % 64) & 1 != 0
     }
 
     /// Adds `vcpu`. An index above 255 is of no vGIC and is ignored.
+    #[inline]
     pub fn insert(&mut self, vcpu: VcpuId) {
         if let Some(word) = self.0.get_mut(vcpu.index() / 64) {
             *word |= 1 << (vcpu.index() % 64);
@@ -50,6 +54,7 @@ impl Kicks {
     }
 
     /// Takes `vcpu` out.
+    #[inline]
     pub fn remove(&mut self, vcpu: VcpuId) {
         if let Some(word) = self.0.get_mut(vcpu.index() / 64) {
             *word &= !(1 << (vcpu.index() % 64));
@@ -57,6 +62,7 @@ impl Kicks {
     }
 
     /// Adds all of `other`.
+    #[inline]
     pub fn extend(&mut self, other: Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine |= theirs;
@@ -64,26 +70,53 @@ impl Kicks {
     }
 
     /// Returns the vCPUs to kick, lowest index first.
-    pub fn iter(&self) -> impl Iterator<Item = VcpuId> + use<> {
-        let mut words = self.0;
-        (0u16..)
-            .step_by(64)
-            .zip(0..words.len())
-            .flat_map(move |(base, index)| {
-                let mut word = words
-                    .get_mut(index)
-                    .map(core::mem::take)
-                    .unwrap_or_default();
-                core::iter::from_fn(move || {
-                    if word == 0 {
-                        return None;
-                    }
-                    #[expect(clippy::cast_possible_truncation, reason = "at most 63")]
-                    let bit = word.trailing_zeros() as u16;
-                    word &= word - 1;
-                    Some(VcpuId::new(base + bit))
-                })
-            })
+    #[must_use]
+    pub const fn iter(&self) -> KicksIter {
+        let [current, second, third, fourth] = self.0;
+        KicksIter {
+            current,
+            base: 0,
+            rest: [second, third, fourth],
+        }
+    }
+}
+
+impl IntoIterator for Kicks {
+    type Item = VcpuId;
+    type IntoIter = KicksIter;
+
+    fn into_iter(self) -> KicksIter {
+        self.iter()
+    }
+}
+
+/// Iterates over the vCPUs of [`Kicks`].
+#[derive(Clone, Debug)]
+pub struct KicksIter {
+    current: u64,
+    /// The vCPU that bit 0 of `current` stands for.
+    base: u16,
+    rest: [u64; MAX_VCPUS / 64 - 1],
+}
+
+impl Iterator for KicksIter {
+    type Item = VcpuId;
+
+    #[inline]
+    fn next(&mut self) -> Option<VcpuId> {
+        while self.current == 0 {
+            let [next, second, third] = self.rest;
+            if next | second | third == 0 {
+                return None;
+            }
+            self.current = next;
+            self.rest = [second, third, 0];
+            self.base += 64;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most 63")]
+        let bit = self.current.trailing_zeros() as u16;
+        self.current &= self.current - 1;
+        Some(VcpuId::new(self.base + bit))
     }
 }
 

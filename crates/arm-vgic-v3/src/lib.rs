@@ -11,6 +11,8 @@ mod delivery;
 mod distributor;
 #[cfg(any(test, feature = "fakes"))]
 mod fakes;
+mod flush;
+mod fold;
 mod ich;
 mod irq;
 mod irq_access;
@@ -21,15 +23,16 @@ mod overflow;
 mod redistributor;
 mod regs;
 mod sgi;
+mod spi;
 mod vgic;
 
-pub use cpu_interface::Folded;
 #[cfg(any(test, feature = "fakes"))]
 pub use fakes::{FakeIch, Group};
+pub use fold::Folded;
 #[cfg(target_os = "none")]
 pub use ich::El2Ich;
 pub use ich::IchRegs;
-pub use kicks::{Kicks, MAX_VCPUS};
+pub use kicks::{Kicks, KicksIter, MAX_VCPUS};
 pub use list_register::ListRegister;
 pub use sgi::SgiRegister;
 pub use vgic::{Frame, MAX_SPIS, Vgic, VgicConfig, VgicError};

@@ -17,7 +17,9 @@ impl Vgic {
             return Kicks::NONE;
         };
         let touched = spis.bank.set_line(bit & spis.valid, asserted);
-        self.spis_changed(index, touched)
+        let mut kicks = Kicks::NONE;
+        self.spis_changed(index, touched, &mut kicks);
+        kicks
     }
 
     /// Sends one edge on the wire of a shared interrupt: it rises and falls. A
@@ -39,7 +41,9 @@ impl Vgic {
             return Kicks::NONE;
         };
         let touched = one.bank.set_line(place(intid).1, asserted);
-        self.private_changed(vcpu.index(), touched)
+        let mut kicks = Kicks::NONE;
+        self.private_changed(vcpu.index(), touched, &mut kicks);
+        kicks
     }
 
     /// Makes the PPI `intid` of `vcpu` pending because the interrupt `physical`
@@ -62,7 +66,9 @@ impl Vgic {
             *slot = physical;
         }
         let touched = one.bank.link(place(intid).1);
-        self.private_changed(vcpu.index(), touched)
+        let mut kicks = Kicks::NONE;
+        self.private_changed(vcpu.index(), touched, &mut kicks);
+        kicks
     }
 
     /// Takes back the linked PPI `intid` of `vcpu`, whose source was found low,

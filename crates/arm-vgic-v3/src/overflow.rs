@@ -1,10 +1,9 @@
 //! Which interrupts get a list register when there are more than enough.
 
-use crate::claims::Claims;
+use crate::cpu_interface::MAX_LRS;
+use crate::redistributor::Redistributor;
 use crate::regs::vmcr;
-
-/// The largest number of list registers that a CPU can have.
-pub(crate) const MAX_LRS: usize = 16;
+use crate::spi::SpiBank;
 
 /// The interrupts to put into list registers.
 pub(crate) struct Selection {
@@ -17,11 +16,6 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Returns how many were chosen.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
     /// Returns the chosen INTIDs in list-register order.
     pub(crate) fn chosen(&self) -> impl Iterator<Item = u32> + use<'_> {
         self.intids
@@ -52,49 +46,19 @@ impl Key {
     };
 }
 
-/// Chooses up to `room` of `claims`. `rank` tells the priority of an INTID,
-/// whether it is active and whether it is in Group 1.
-#[inline]
-pub(crate) fn select(
-    claims: &Claims,
-    room: usize,
-    vmcr: u64,
-    rank: impl Fn(u32) -> (u8, bool, bool),
-) -> Selection {
-    let mut selection = Selection {
-        intids: [0; MAX_LRS],
-        count: 0,
-        pending_left: false,
-        active_left: false,
-    };
-    let room = room.min(MAX_LRS);
-    for intid in claims.iter() {
-        if selection.count == room {
-            return select_best(claims, room, vmcr, rank);
-        }
-        if let Some(slot) = selection.intids.get_mut(selection.count) {
-            #[expect(clippy::cast_possible_truncation, reason = "claims are below 1024")]
-            let intid = intid as u16;
-            *slot = intid;
-            selection.count += 1;
-        }
-    }
-    selection
-}
-
-/// Chooses the best `room` of more claims than that.
+/// Chooses the best `room` of the claims of `one`, which are more than that.
 #[cold]
-fn select_best(
-    claims: &Claims,
-    room: usize,
-    vmcr: u64,
-    rank: impl Fn(u32) -> (u8, bool, bool),
-) -> Selection {
+pub(crate) fn select(one: &Redistributor, spis: &[SpiBank], room: usize) -> Selection {
+    let room = room.min(MAX_LRS);
+    let vmcr = one.interface.vmcr;
     let mut best = [Key::LAST; MAX_LRS];
     let mut best_pending = Key::LAST;
     let (mut pending_count, mut active_count) = (0usize, 0usize);
-    for intid in claims.iter() {
-        let (priority, active, group1) = rank(intid);
+    for intid in one.interface.claims.iter() {
+        let Some(bank) = one.bank_of(intid, spis) else {
+            continue;
+        };
+        let (priority, active, group1) = bank.rank(intid % 32);
         let enabled = if group1 { vmcr::VENG1 } else { vmcr::VENG0 };
         let masked = !active && vmcr & enabled == 0;
         #[expect(clippy::cast_possible_truncation, reason = "claims are below 1024")]

@@ -7,6 +7,7 @@ use crate::cpu_interface::CpuInterface;
 use crate::irq::{Bank, Groups};
 use crate::kicks::Kicks;
 use crate::regs::{self, IrqRegister, gicr};
+use crate::spi::SpiBank;
 use crate::vgic::Vgic;
 
 /// SGIs, which are always edge-triggered.
@@ -59,6 +60,14 @@ impl Redistributor {
         self.settle(groups) | (touched & (self.bank.listed | waiting) != 0)
     }
 
+    /// Returns the bank of the interrupt `intid` as this vCPU sees it.
+    pub(crate) fn bank_of<'a>(&'a self, intid: u32, spis: &'a [SpiBank]) -> Option<&'a Bank> {
+        match (intid as usize / 32).checked_sub(1) {
+            None => Some(&self.bank),
+            Some(index) => spis.get(index).map(|spis| &spis.bank),
+        }
+    }
+
     fn waker(&self) -> u32 {
         if self.asleep {
             gicr::WAKER_PROCESSOR_SLEEP | gicr::WAKER_CHILDREN_ASLEEP
@@ -100,7 +109,8 @@ impl Vgic {
         offset: u64,
         width: Width,
         value: u64,
-    ) -> Result<Kicks, AccessError> {
+        kicks: &mut Kicks,
+    ) -> Result<(), AccessError> {
         let (index, offset) = split(offset)?;
         let one = self
             .redistributors
@@ -108,7 +118,7 @@ impl Vgic {
             .ok_or(AccessError::NoDevice)?;
         if let Some(offset) = offset.checked_sub(gicr::FRAME_BYTES) {
             let Some(register) = private_register(offset) else {
-                return Ok(Kicks::NONE);
+                return Ok(());
             };
             register.check_width(width)?;
             let valid = match register {
@@ -117,17 +127,20 @@ impl Vgic {
                 _ => u32::MAX,
             };
             let touched = register.write(&mut one.bank, width, value, valid, self.priority_mask);
-            return Ok(self.private_changed(index, touched));
+            if touched != 0 {
+                self.private_changed(index, touched, kicks);
+            }
+            return Ok(());
         }
         check_width(offset, width)?;
         // All others are read-only or reserved.
         if offset == gicr::WAKER {
             let asleep = value & u64::from(gicr::WAKER_PROCESSOR_SLEEP) != 0;
             if core::mem::replace(&mut one.asleep, asleep) != asleep {
-                return Ok(self.resolve_any_vcpu_routes());
+                self.resolve_any_vcpu_routes(kicks);
             }
         }
-        Ok(Kicks::NONE)
+        Ok(())
     }
 
     fn redistributor_type(&self, index: usize, one: &Redistributor) -> u64 {
@@ -140,15 +153,13 @@ impl Vgic {
 
     /// Settles a change of SGIs or PPIs of the vCPU `index`; the list registers
     /// that have to do with those in `touched` may be wrong.
-    pub(crate) fn private_changed(&mut self, index: usize, touched: u32) -> Kicks {
-        let mut kicks = Kicks::NONE;
+    pub(crate) fn private_changed(&mut self, index: usize, touched: u32, kicks: &mut Kicks) {
         if let Some(one) = self.redistributors.get_mut(index)
             && one.changed(touched, self.groups)
             && let Ok(vcpu) = u16::try_from(index)
         {
             kicks.insert(VcpuId::new(vcpu));
         }
-        kicks
     }
 }
 

@@ -6,11 +6,11 @@ use thiserror::Error;
 use vm_contract::{AccessError, IntId, VcpuId, Width};
 
 use crate::affinity::{Affinity, AffinityTable};
-use crate::distributor::SpiBank;
 use crate::irq::Groups;
 use crate::kicks::Kicks;
 use crate::redistributor::{Redistributor, private_register};
 use crate::regs::{IrqRegister, gicr};
+use crate::spi::SpiBank;
 
 /// The largest number of SPIs: INTIDs 32–1019.
 pub const MAX_SPIS: u16 = 988;
@@ -173,10 +173,12 @@ impl Vgic {
         value: u64,
     ) -> Result<Kicks, AccessError> {
         self.check_access(asker, frame, offset, width)?;
+        let mut kicks = Kicks::NONE;
         match frame {
-            Frame::Distributor => self.write_distributor(offset, width, value),
-            Frame::Redistributors => self.write_redistributor(offset, width, value),
-        }
+            Frame::Distributor => self.write_distributor(offset, width, value, &mut kicks),
+            Frame::Redistributors => self.write_redistributor(offset, width, value, &mut kicks),
+        }?;
+        Ok(kicks)
     }
 
     /// Tells whether the register at `offset` shows or changes what the guest
@@ -214,20 +216,13 @@ impl Vgic {
         }
     }
 
-    /// Returns the indices of all vCPUs.
-    pub(crate) fn vcpus(&self) -> core::ops::Range<usize> {
-        0..self.redistributors.len()
-    }
-
     /// Settles a change in the bank of SPIs number `index`; the list registers
     /// that have to do with those in `touched` may be wrong.
-    pub(crate) fn spis_changed(&mut self, index: usize, touched: u32) -> Kicks {
-        let mut kicks = Kicks::NONE;
+    pub(crate) fn spis_changed(&mut self, index: usize, touched: u32, kicks: &mut Kicks) {
         if let Some(spis) = self.spis.get_mut(index) {
-            spis.kick_holders(touched, &mut kicks);
-            spis.settle(index + 1, self.groups, &mut self.redistributors, &mut kicks);
+            spis.kick_holders(touched, kicks);
+            spis.settle(index + 1, self.groups, &mut self.redistributors, kicks);
         }
-        kicks
     }
 }
 

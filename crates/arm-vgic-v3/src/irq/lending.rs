@@ -137,6 +137,13 @@ impl Bank {
         Returned::PhysicalActive
     }
 
+    /// Links the interrupt `bit`, whose physical interrupt is active, again. It
+    /// counts as asserted until somebody looks at its source.
+    pub(crate) fn keep_linked(&mut self, bit: u32) {
+        self.linked |= bit;
+        self.line |= bit;
+    }
+
     /// Returns the priority of interrupt `number`, whether it is active, and
     /// whether it is in Group 1: as it was acknowledged if it is active.
     pub(crate) fn rank(&self, number: u32) -> (u8, bool, bool) {

@@ -1,0 +1,189 @@
+//! Out of the list registers.
+
+use vm_contract::{IntId, VcpuId};
+
+use crate::ich::IchRegs;
+use crate::irq::{Returned, set_bits};
+use crate::kicks::Kicks;
+use crate::redistributor::Redistributor;
+use crate::regs::hcr;
+use crate::vgic::{Vgic, place};
+
+/// The outcome of a fold.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use = "vCPUs wait for kicks and physical interrupts for deactivation"]
+pub struct Folded {
+    /// Other vCPUs that got something to deliver. The folded one is not among
+    /// them: it must be flushed anyhow before it runs again.
+    pub kicks: Kicks,
+    deactivate: [u16; 4],
+    deactivate_count: u8,
+}
+
+impl Folded {
+    /// Returns the physical interrupts that the caller must deactivate
+    /// (ICC_DIR_EL1) on this CPU: the guest has ended the virtual ones, but not
+    /// through a list register that would have done it.
+    pub fn deactivate(&self) -> impl Iterator<Item = IntId> + use<'_> {
+        let listed = self.deactivate.iter().take(self.deactivate_count.into());
+        listed.filter_map(|&physical| IntId::new(physical.into()))
+    }
+
+    /// Adds a physical interrupt. Tells whether there was room.
+    fn add_deactivation(&mut self, physical: u16) -> bool {
+        let slot = self.deactivate.get_mut(usize::from(self.deactivate_count));
+        slot.is_some_and(|slot| {
+            *slot = physical;
+            self.deactivate_count += 1;
+            true
+        })
+    }
+}
+
+impl Vgic {
+    /// Takes everything back from the list registers of `vcpu`, which is loaded
+    /// in this CPU. [`flush`](Self::flush) must follow before it runs. A vCPU
+    /// that is not loaded is left alone.
+    #[inline]
+    pub fn fold(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Folded {
+        let mut folded = Folded::default();
+        if let Some(one) = self.redistributors.get_mut(vcpu.index())
+            && one.interface.loaded
+        {
+            one.interface.vmcr = ich.read_vmcr();
+            if one.interface.hcr & hcr::LRENPIE != 0 {
+                // Before the list registers give back theirs: those are not meant.
+                self.end_counted(vcpu, ich, &mut folded);
+            }
+            self.take_all_back(vcpu, ich, &mut folded);
+        }
+        folded
+    }
+
+    /// Takes back what the list registers hold.
+    #[inline]
+    fn take_all_back(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs, folded: &mut Folded) {
+        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+            return;
+        };
+        let mut listed = u32::from(core::mem::take(&mut one.interface.listed));
+        let mut touched = 0u32;
+        while listed != 0 {
+            let n = listed.trailing_zeros() as usize;
+            listed &= listed - 1;
+            let now = ich.read_lr(n);
+            let Some(shadow) = one.interface.lrs.get_mut(n) else {
+                continue;
+            };
+            let written = core::mem::replace(shadow, now);
+            let word = written.intid() / 32;
+            let bit = 1 << (written.intid() % 32);
+            touched |= 1 << word;
+            match word.checked_sub(1) {
+                None => {
+                    if one.bank.take_back(bit, written, now) == Returned::PhysicalActive {
+                        one.give_physical_back(bit, folded);
+                    }
+                }
+                Some(index) => {
+                    if let Some(spis) = self.spis.get_mut(index as usize) {
+                        // SPIs are never linked.
+                        spis.bank.take_back(bit, written, now);
+                    }
+                }
+            }
+        }
+        if touched & 1 != 0 {
+            one.settle(self.groups);
+        }
+        if touched > 1 {
+            for number in set_bits(touched >> 1) {
+                self.spis_changed(number as usize, 0, &mut folded.kicks);
+            }
+            folded.kicks.remove(vcpu);
+        }
+    }
+
+    /// Ends as many interrupts as the guest has ended without a list register.
+    #[cold]
+    fn end_counted(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
+        let count = ich.read_hcr() >> hcr::EOI_COUNT_SHIFT & 0x1F;
+        if let Some(one) = self.redistributors.get_mut(vcpu.index()) {
+            // Counted once: a second fold before the next flush finds none.
+            one.interface.hcr = 0;
+        }
+        for _ in 0..count {
+            self.end_unlisted(vcpu, folded);
+        }
+        folded.kicks.remove(vcpu);
+    }
+
+    /// Ends the interrupt that `vcpu` names by writing `value` to ICC_DIR_EL1,
+    /// after that write was trapped and the vCPU folded. Must be followed by a
+    /// [`flush`](Self::flush). This happens only to guests that set
+    /// ICC_CTLR_EL1.EOImode and have more interrupts active than there are list
+    /// registers.
+    pub fn deactivate(&mut self, vcpu: VcpuId, value: u64) -> Folded {
+        let mut folded = Folded::default();
+        #[expect(clippy::cast_possible_truncation, reason = "INTIDs have 24 bits")]
+        if let Some(intid) = IntId::new(value as u32 & 0x00FF_FFFF) {
+            self.end(vcpu, intid, &mut folded);
+        }
+        folded.kicks.remove(vcpu);
+        folded
+    }
+
+    /// Ends the active interrupt of the highest priority among those of `vcpu`
+    /// that no list register holds. Does nothing if there is none.
+    fn end_unlisted(&mut self, vcpu: VcpuId, folded: &mut Folded) {
+        let Some(one) = self.redistributors.get(vcpu.index()) else {
+            return;
+        };
+        let active = one.interface.claims.iter().filter_map(|intid| {
+            let bank = one.bank_of(intid, &self.spis)?;
+            let (priority, active, _) = bank.rank(intid % 32);
+            active.then_some((priority, intid))
+        });
+        if let Some(intid) = active.min().and_then(|(_, intid)| IntId::new(intid)) {
+            self.end(vcpu, intid, folded);
+        }
+    }
+
+    /// Ends the active interrupt `intid`, seen from `vcpu`, in the model.
+    fn end(&mut self, vcpu: VcpuId, intid: IntId, folded: &mut Folded) {
+        let (word, bit) = place(intid);
+        let Some(index) = word.checked_sub(1) else {
+            let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+                return;
+            };
+            if one.bank.active & bit != 0
+                && one.bank.deactivate_unlisted(bit) == Returned::PhysicalActive
+            {
+                one.give_physical_back(bit, folded);
+            }
+            one.settle(self.groups);
+            return;
+        };
+        let Some(spis) = self.spis.get_mut(index) else {
+            return;
+        };
+        if spis.bank.active & bit != 0 {
+            spis.give_up(word, bit, &mut self.redistributors);
+            spis.bank.deactivate_unlisted(bit);
+            self.spis_changed(index, bit, &mut folded.kicks);
+        }
+    }
+}
+
+impl Redistributor {
+    /// Asks for the deactivation of the physical interrupt behind `bit`.
+    #[cold]
+    fn give_physical_back(&mut self, bit: u32, folded: &mut Folded) {
+        let physical = self.physical.get((bit.trailing_zeros() % 16) as usize);
+        if !folded.add_deactivation(physical.copied().unwrap_or_default()) {
+            // More at once than a fold reports: found when its source is
+            // looked at.
+            self.bank.keep_linked(bit);
+        }
+    }
+}
