@@ -14,5 +14,5 @@ pub mod smccc;
 pub mod smp;
 mod start;
 pub mod timer;
-pub mod verdict;
 mod vectors;
+pub mod verdict;

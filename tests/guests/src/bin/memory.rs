@@ -61,7 +61,11 @@ fn last_byte_is_ram_and_the_next_is_not(end: u64) {
     for width in [1, 2, 4, 8] {
         let last = end - width;
         let pattern = 0x1122_3344_5566_7788_u64 >> (64 - 8 * width);
-        check_eq!(probe::write(last, width, pattern), Ok(()), "write to {last:#x}");
+        check_eq!(
+            probe::write(last, width, pattern),
+            Ok(()),
+            "write to {last:#x}"
+        );
         check_eq!(probe::read(last, width), Ok(pattern), "read of {last:#x}");
         expect_abort(end, probe::read(end, width).err(), false);
         expect_abort(end, probe::write(end, width, 0).err(), true);
@@ -72,8 +76,9 @@ fn last_byte_is_ram_and_the_next_is_not(end: u64) {
     ));
     let fault = fetch.err();
     check!(
-        fault.is_some_and(|fault| fault.class() == Fault::INSTRUCTION_ABORT
-            && fault.is_external_abort()),
+        fault.is_some_and(
+            |fault| fault.class() == Fault::INSTRUCTION_ABORT && fault.is_external_abort()
+        ),
         "a fetch beyond RAM ends in {fault:?}"
     );
 }
@@ -85,7 +90,11 @@ fn expect_abort(address: u64, fault: Option<Fault>, write: bool) {
             "the first byte beyond RAM, {address:#x}, answers"
         ));
     };
-    check_eq!(fault.class(), Fault::DATA_ABORT, "exception class beyond RAM");
+    check_eq!(
+        fault.class(),
+        Fault::DATA_ABORT,
+        "exception class beyond RAM"
+    );
     check_eq!(fault.status(), 0x10, "fault status beyond RAM, {fault:?}");
     check_eq!(fault.far, address, "FAR beyond RAM");
     check_eq!(fault.esr >> 6 & 1 != 0, write, "ESR.WnR beyond RAM");
@@ -103,11 +112,15 @@ fn every_megabyte_keeps_its_value(end: u64) {
             .filter(|address| !in_device_tree(*address))
     };
     for address in places() {
-        let pattern = Random::new(address).next();
-        check_eq!(probe::write(address, 8, pattern), Ok(()), "write to {address:#x}");
+        let pattern = Random::new(address).draw();
+        check_eq!(
+            probe::write(address, 8, pattern),
+            Ok(()),
+            "write to {address:#x}"
+        );
     }
     for address in places() {
-        let pattern = Random::new(address).next();
+        let pattern = Random::new(address).draw();
         check_eq!(probe::read(address, 8), Ok(pattern), "RAM at {address:#x}");
         check_eq!(probe::write(address, 8, 0), Ok(()), "write to {address:#x}");
     }
@@ -123,10 +136,22 @@ const fn mov_x0(value: u16) -> u32 {
 fn code_at_the_end_of_ram_runs(end: u64) {
     for value in [7, 0xBEEF] {
         let start = end - 8;
-        check_eq!(probe::write(start, 4, mov_x0(value).into()), Ok(()), "write at {start:#x}");
-        check_eq!(probe::write(start + 4, 4, code::RET.into()), Ok(()), "write at the end");
+        check_eq!(
+            probe::write(start, 4, mov_x0(value).into()),
+            Ok(()),
+            "write at {start:#x}"
+        );
+        check_eq!(
+            probe::write(start + 4, 4, code::RET.into()),
+            Ok(()),
+            "write at the end"
+        );
         code::synchronize(start, 8);
-        check_eq!(probe::execute(start), Ok(value.into()), "code at {start:#x}");
+        check_eq!(
+            probe::execute(start),
+            Ok(value.into()),
+            "code at {start:#x}"
+        );
     }
 }
 
@@ -166,10 +191,13 @@ fn patched_code_is_seen_by_another_cpu() {
         let value = u16::try_from(round * 1000).unwrap_or(0);
         CODE.store(code::prepare(&[mov_x0(value)]), Ordering::Relaxed);
         ROUND.store(round, Ordering::Release);
-        let answered =
-            timer::wait_until(|| ANSWER.load(Ordering::Acquire) & 0xFFFF_FFFF == round);
+        let answered = timer::wait_until(|| ANSWER.load(Ordering::Acquire) & 0xFFFF_FFFF == round);
         check!(answered, "CPU 1 does not answer round {round}");
-        check_eq!(ANSWER.load(Ordering::Acquire) >> 32, u64::from(value), "CPU 1 ran old code");
+        check_eq!(
+            ANSWER.load(Ordering::Acquire) >> 32,
+            u64::from(value),
+            "CPU 1 ran old code"
+        );
     }
     smp::join(1);
 }

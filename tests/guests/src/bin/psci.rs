@@ -54,15 +54,27 @@ mod psci {
 
     fn versions(conduit: Conduit) {
         let version = psci_by(conduit, smccc::PSCI_VERSION, [0; 3]).unwrap_or(-1);
-        check!((0x1_0001..0x2_0000).contains(&version), "PSCI_VERSION is {version:#x}");
-        if psci_by(conduit, smccc::PSCI_FEATURES, [smccc::SMCCC_VERSION.into(), 0, 0]) == Ok(0) {
+        check!(
+            (0x1_0001..0x2_0000).contains(&version),
+            "PSCI_VERSION is {version:#x}"
+        );
+        if psci_by(
+            conduit,
+            smccc::PSCI_FEATURES,
+            [smccc::SMCCC_VERSION.into(), 0, 0],
+        ) == Ok(0)
+        {
             let version = psci_by(conduit, smccc::SMCCC_VERSION, [0; 3]).unwrap_or(-1);
             check!(version >= 0x1_0001, "SMCCC_VERSION is {version:#x}");
             let itself = u64::from(smccc::SMCCC_ARCH_FEATURES);
             let known = psci_by(conduit, smccc::SMCCC_ARCH_FEATURES, [itself, 0, 0]);
             check_eq!(known, Ok(0), "ARCH_FEATURES of itself");
             let unknown = psci_by(conduit, smccc::SMCCC_ARCH_FEATURES, [0x8000_7ABC, 0, 0]);
-            check_eq!(unknown, Ok(smccc::NOT_SUPPORTED), "ARCH_FEATURES of nothing");
+            check_eq!(
+                unknown,
+                Ok(smccc::NOT_SUPPORTED),
+                "ARCH_FEATURES of nothing"
+            );
         } else {
             check!(!smccc::smc_answers(), "PSCI_FEATURES denies SMCCC_VERSION");
         }
@@ -88,20 +100,42 @@ mod psci {
             smccc::SYSTEM_RESET,
             smccc::PSCI_FEATURES,
         ] {
-            check_eq!(ask(function), 0, "PSCI_FEATURES of {function:#x} by {conduit:?}");
+            check_eq!(
+                ask(function),
+                0,
+                "PSCI_FEATURES of {function:#x} by {conduit:?}"
+            );
         }
         for function in [CPU_SUSPEND_32, smccc::CPU_SUSPEND] {
             let answer = ask(function);
-            check!((0..4).contains(&answer), "PSCI_FEATURES of {function:#x} is {answer}");
+            check!(
+                (0..4).contains(&answer),
+                "PSCI_FEATURES of {function:#x} is {answer}"
+            );
         }
         if strict {
             for function in [SYSTEM_RESET2_32, smccc::SYSTEM_RESET2, smccc::SMCCC_VERSION] {
-                check_eq!(ask(function), 0, "PSCI_FEATURES of {function:#x} by {conduit:?}");
+                check_eq!(
+                    ask(function),
+                    0,
+                    "PSCI_FEATURES of {function:#x} by {conduit:?}"
+                );
             }
         }
         // 64-bit forms of functions that have none, and numbers not taken.
-        for function in [0xC400_0002, 0xC400_0008, 0x8400_0077, 0xC400_03FF, 0, u32::MAX] {
-            check_eq!(ask(function), smccc::NOT_SUPPORTED, "PSCI_FEATURES of {function:#x}");
+        for function in [
+            0xC400_0002,
+            0xC400_0008,
+            0x8400_0077,
+            0xC400_03FF,
+            0,
+            u32::MAX,
+        ] {
+            check_eq!(
+                ask(function),
+                smccc::NOT_SUPPORTED,
+                "PSCI_FEATURES of {function:#x}"
+            );
         }
     }
 
@@ -109,9 +143,19 @@ mod psci {
         if !strict {
             return;
         }
-        for function in [0x8400_001F_u32, 0x8400_0200, 0xC400_0002, 0xC400_0000, 0x8600_0099] {
+        for function in [
+            0x8400_001F_u32,
+            0x8400_0200,
+            0xC400_0002,
+            0xC400_0000,
+            0x8600_0099,
+        ] {
             let answer = psci_by(conduit, function, [1, 2, 3]);
-            check_eq!(answer, Ok(smccc::NOT_SUPPORTED), "function {function:#x} by {conduit:?}");
+            check_eq!(
+                answer,
+                Ok(smccc::NOT_SUPPORTED),
+                "function {function:#x} by {conduit:?}"
+            );
         }
     }
 
@@ -119,21 +163,34 @@ mod psci {
         let count = machine::cpu_count();
         let me = machine::mpidr_of(0);
         let call = |function, arguments| psci_by(conduit, function, arguments).unwrap_or(i64::MIN);
-        for (on, info) in
-            [(CPU_ON_32, AFFINITY_INFO_32), (smccc::CPU_ON, smccc::AFFINITY_INFO)]
-        {
-            check_eq!(call(info, [me, 0, 0]), smp::ON, "AFFINITY_INFO of the caller");
+        for (on, info) in [
+            (CPU_ON_32, AFFINITY_INFO_32),
+            (smccc::CPU_ON, smccc::AFFINITY_INFO),
+        ] {
+            check_eq!(
+                call(info, [me, 0, 0]),
+                smp::ON,
+                "AFFINITY_INFO of the caller"
+            );
             for index in 1..count {
                 let state = call(info, [machine::mpidr_of(index), 0, 0]);
                 check_eq!(state, smp::OFF, "AFFINITY_INFO of CPU {index}");
             }
             let entry = machine::ram_start();
-            check_eq!(call(on, [me, entry, 0]), smccc::ALREADY_ON, "CPU_ON of the caller");
+            check_eq!(
+                call(on, [me, entry, 0]),
+                smccc::ALREADY_ON,
+                "CPU_ON of the caller"
+            );
             for wrong in [0x0012_3456, 0x00FF_0000, 0x0000_FF00, 0x0000_00FF] {
                 let answer = call(on, [wrong, entry, 0]);
                 check_eq!(answer, smccc::INVALID_PARAMETERS, "CPU_ON of {wrong:#x}");
                 let answer = call(info, [wrong, 0, 0]);
-                check_eq!(answer, smccc::INVALID_PARAMETERS, "AFFINITY_INFO of {wrong:#x}");
+                check_eq!(
+                    answer,
+                    smccc::INVALID_PARAMETERS,
+                    "AFFINITY_INFO of {wrong:#x}"
+                );
             }
         }
         if strict {
@@ -142,7 +199,11 @@ mod psci {
                 check_eq!(answer, smccc::INVALID_PARAMETERS, "CPU_ON of {wrong:#x}");
             }
             let answer = call(smccc::AFFINITY_INFO, [me, 7, 0]);
-            check_eq!(answer, smccc::INVALID_PARAMETERS, "AFFINITY_INFO of level 7");
+            check_eq!(
+                answer,
+                smccc::INVALID_PARAMETERS,
+                "AFFINITY_INFO of level 7"
+            );
             // Vendor-specific types have the top bit; 1 to 0x7FFF_FFFF are
             // reserved, and nothing is reset by them.
             let answer = call(SYSTEM_RESET2_32, [0x7FFF_FFFF, 0, 0]);
@@ -165,19 +226,36 @@ mod psci {
             let mut registers = [0; 30];
             registers[0] = TRNG_RND64.into();
             registers[1] = bits;
-            check_eq!(smccc::call(smccc::conduit(), &mut registers), Ok(()), "TRNG call");
-            (registers[0].cast_signed(), [registers[1], registers[2], registers[3]])
+            check_eq!(
+                smccc::call(smccc::conduit(), &mut registers),
+                Ok(()),
+                "TRNG call"
+            );
+            (
+                registers[0].cast_signed(),
+                [registers[1], registers[2], registers[3]],
+            )
         };
         let (first, a) = draw(192);
         let (second, b) = draw(192);
-        check!(matches!((first, second), (0 | -3, 0 | -3)), "TRNG_RND64 answers {first}, {second}");
+        check!(
+            matches!((first, second), (0 | -3, 0 | -3)),
+            "TRNG_RND64 answers {first}, {second}"
+        );
         if first == 0 && second == 0 {
             check!(a != b, "TRNG_RND64 gives {a:x?} twice");
         }
         let (few, bits) = draw(5);
-        check!(few != 0 || bits[0] == 0 && bits[1] == 0 && bits[2] < 32, "5 bits are {bits:x?}");
+        check!(
+            few != 0 || bits[0] == 0 && bits[1] == 0 && bits[2] < 32,
+            "5 bits are {bits:x?}"
+        );
         for wrong in [0, 193, u64::MAX] {
-            check_eq!(draw(wrong).0, smccc::INVALID_PARAMETERS, "TRNG_RND64 of {wrong} bits");
+            check_eq!(
+                draw(wrong).0,
+                smccc::INVALID_PARAMETERS,
+                "TRNG_RND64 of {wrong} bits"
+            );
         }
     }
 
@@ -218,7 +296,14 @@ mod psci {
             smp::start(1, suspender);
             smp::join(1);
             let how = POWERED_DOWN.load(Ordering::Acquire);
-            say!("power-down {}", if how { "starts at its entry" } else { "is standby or refused" });
+            say!(
+                "power-down {}",
+                if how {
+                    "starts at its entry"
+                } else {
+                    "is standby or refused"
+                }
+            );
         }
     }
 
@@ -257,12 +342,20 @@ mod psci {
             }
             check_eq!(sysreg!("currentel"), 1 << 2, "CurrentEL");
             check_eq!(sysreg!("daif") & 0x3C0, 0x3C0, "DAIF at entry");
-            check_eq!(psci(smccc::AFFINITY_INFO, [cpu::mpidr(), 0, 0]), smp::ON, "own state");
+            check_eq!(
+                psci(smccc::AFFINITY_INFO, [cpu::mpidr(), 0, 0]),
+                smp::ON,
+                "own state"
+            );
         }
         smp::run_on(machine::cpu_count(), job);
         for (index, seen) in SEEN.iter().enumerate().take(machine::cpu_count()) {
             let mpidr = machine::mpidr_of(index);
-            check_eq!(seen.load(Ordering::Acquire), mpidr, "MPIDR seen by CPU {index}");
+            check_eq!(
+                seen.load(Ordering::Acquire),
+                mpidr,
+                "MPIDR seen by CPU {index}"
+            );
         }
     }
 
@@ -271,9 +364,20 @@ mod psci {
             return;
         }
         let target = machine::mpidr_of(1);
-        for entry in [0, 0x0900_0000, machine::ram_end(), machine::ram_start() - 4, 1 << 47, !3] {
+        for entry in [
+            0,
+            0x0900_0000,
+            machine::ram_end(),
+            machine::ram_start() - 4,
+            1 << 47,
+            !3,
+        ] {
             let answer = psci(smccc::CPU_ON, [target, entry, 0]);
-            check_eq!(answer, smccc::INVALID_ADDRESS, "CPU_ON with entry {entry:#x}");
+            check_eq!(
+                answer,
+                smccc::INVALID_ADDRESS,
+                "CPU_ON with entry {entry:#x}"
+            );
             check_eq!(smp::state(1), smp::OFF, "state after a refused CPU_ON");
         }
     }
@@ -320,9 +424,16 @@ mod psci {
             ROUND.store(round, Ordering::Release);
             contend(last);
             let answers = || WINS.load(Ordering::Acquire) + REST.load(Ordering::Acquire);
-            check!(timer::wait_until(|| answers() == last), "answers: {}", answers());
+            check!(
+                timer::wait_until(|| answers() == last),
+                "answers: {}",
+                answers()
+            );
             let wins = WINS.load(Ordering::Acquire);
-            check!(wins == 1 || wins > 1 && !strict, "{wins} successes in round {round}");
+            check!(
+                wins == 1 || wins > 1 && !strict,
+                "{wins} successes in round {round}"
+            );
             STAY.store(false, Ordering::Release);
             smp::join(last);
         }

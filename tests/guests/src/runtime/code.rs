@@ -71,8 +71,14 @@ pub fn run(instructions: &[u32], registers: &mut Registers) -> Result<(), Fault>
 /// their address. The next [`prepare`] or [`run`] of this CPU replaces them.
 #[must_use]
 pub fn prepare(instructions: &[u32]) -> u64 {
-    crate::check!(instructions.len() <= CAPACITY, "{} instructions", instructions.len());
-    let Some(buffer) = BUFFERS.get(percpu::index()) else { return 0 };
+    crate::check!(
+        instructions.len() <= CAPACITY,
+        "{} instructions",
+        instructions.len()
+    );
+    let Some(buffer) = BUFFERS.get(percpu::index()) else {
+        return 0;
+    };
     place(&buffer.0, instructions)
 }
 

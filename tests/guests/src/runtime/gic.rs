@@ -60,7 +60,10 @@ pub fn redistributor() -> u64 {
         if typer >> 32 == affinity {
             return frame;
         }
-        check!(typer & 1 << 4 == 0, "no redistributor has affinity {affinity:#x}");
+        check!(
+            typer & 1 << 4 == 0,
+            "no redistributor has affinity {affinity:#x}"
+        );
         frame += GICR_STRIDE;
     }
 }
@@ -165,7 +168,11 @@ pub fn disable(intid: u32) {
 
 /// Sets the priority of an interrupt; a PPI or SGI of this CPU.
 pub fn set_priority(intid: u32, priority: u8) {
-    let base = if intid < 32 { redistributor() + SGI_FRAME } else { GICD };
+    let base = if intid < 32 {
+        redistributor() + SGI_FRAME
+    } else {
+        GICD
+    };
     mmio::write8(base + IPRIORITYR + u64::from(intid), priority);
 }
 

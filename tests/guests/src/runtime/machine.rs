@@ -25,7 +25,7 @@ pub(super) fn discover(x0: u64) {
     let address = if x0 == 0 { RAM_BASE } else { x0 };
     // SAFETY: a boot loader has put a device tree at the one or the other
     // place; the parser checks its magic number first.
-    let tree = match unsafe { fdt::Fdt::from_ptr(core::ptr::without_provenance(address as usize)) } {
+    let tree = match unsafe { fdt::Fdt::from_ptr(address as *const u8) } {
         Ok(tree) => tree,
         Err(error) => verdict::fail(format_args!("no device tree at {address:#x}: {error}")),
     };
@@ -43,12 +43,20 @@ pub(super) fn discover(x0: u64) {
         count += 1;
     }
     CPU_COUNT.store(count, Ordering::Relaxed);
-    let method = tree.find_node("/psci").and_then(|node| node.property("method")?.as_str());
+    let method = tree
+        .find_node("/psci")
+        .and_then(|node| node.property("method")?.as_str());
     smccc::set_conduit(method == Some("smc"));
     let arguments = tree.chosen().bootargs().unwrap_or("");
     for (bit, word) in (0u64..).zip(["reset", "reset2"]) {
-        if arguments.split_ascii_whitespace().any(|argument| argument == word) {
-            BOOT_WORDS.store(BOOT_WORDS.load(Ordering::Relaxed) | 1 << bit, Ordering::Relaxed);
+        if arguments
+            .split_ascii_whitespace()
+            .any(|argument| argument == word)
+        {
+            BOOT_WORDS.store(
+                BOOT_WORDS.load(Ordering::Relaxed) | 1 << bit,
+                Ordering::Relaxed,
+            );
         }
     }
 }
@@ -79,7 +87,11 @@ pub fn ending() -> Ending {
 /// Makes sure that CPU 0 is the one that booted.
 pub(super) fn name_boot_cpu(mpidr: u64) {
     let listed = mpidr_of(0);
-    crate::check_eq!(mpidr, listed, "MPIDR_EL1 of the boot CPU, by the device tree");
+    crate::check_eq!(
+        mpidr,
+        listed,
+        "MPIDR_EL1 of the boot CPU, by the device tree"
+    );
 }
 
 /// Returns the first byte of RAM.
@@ -97,7 +109,10 @@ pub fn ram_end() -> u64 {
 /// Returns where the device tree lies: its first byte and one past its last.
 #[must_use]
 pub fn tree_range() -> (u64, u64) {
-    (TREE_START.load(Ordering::Relaxed), TREE_END.load(Ordering::Relaxed))
+    (
+        TREE_START.load(Ordering::Relaxed),
+        TREE_END.load(Ordering::Relaxed),
+    )
 }
 
 /// Returns the first byte after the guest's image.
@@ -118,5 +133,7 @@ pub fn cpu_count() -> usize {
 /// Returns the affinity fields of the MPIDR of CPU `index`.
 #[must_use]
 pub fn mpidr_of(index: usize) -> u64 {
-    MPIDRS.get(index).map_or(u64::MAX, |mpidr| mpidr.load(Ordering::Relaxed))
+    MPIDRS
+        .get(index)
+        .map_or(u64::MAX, |mpidr| mpidr.load(Ordering::Relaxed))
 }

@@ -10,14 +10,18 @@ use core::arch::asm;
 pub fn read32(address: u64) -> u32 {
     let value: u32;
     // SAFETY: a load at an address outside of Rust's memory.
-    unsafe { asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) address, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) address, options(nostack, preserves_flags))
+    };
     value
 }
 
 /// Stores a word.
 pub fn write32(address: u64, value: u32) {
     // SAFETY: a store at an address outside of Rust's memory.
-    unsafe { asm!("str {0:w}, [{1}]", in(reg) value, in(reg) address, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("str {0:w}, [{1}]", in(reg) value, in(reg) address, options(nostack, preserves_flags))
+    };
 }
 
 /// Loads a double word.
@@ -25,14 +29,18 @@ pub fn write32(address: u64, value: u32) {
 pub fn read64(address: u64) -> u64 {
     let value: u64;
     // SAFETY: as in `read32`.
-    unsafe { asm!("ldr {0}, [{1}]", out(reg) value, in(reg) address, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("ldr {0}, [{1}]", out(reg) value, in(reg) address, options(nostack, preserves_flags))
+    };
     value
 }
 
 /// Stores a double word.
 pub fn write64(address: u64, value: u64) {
     // SAFETY: as in `write32`.
-    unsafe { asm!("str {0}, [{1}]", in(reg) value, in(reg) address, options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("str {0}, [{1}]", in(reg) value, in(reg) address, options(nostack, preserves_flags))
+    };
 }
 
 /// Stores a byte.

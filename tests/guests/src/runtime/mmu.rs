@@ -51,8 +51,8 @@ impl Table {
         Self([const { AtomicU64::new(0) }; 512])
     }
 
-    fn set(&self, index: u64, descriptor: u64) {
-        if let Some(entry) = self.0.get(index as usize) {
+    fn set(&self, index: usize, descriptor: u64) {
+        if let Some(entry) = self.0.get(index) {
             entry.store(descriptor, Ordering::Relaxed);
         }
     }
@@ -77,7 +77,7 @@ const fn attributes(kind: Kind) -> u64 {
 /// entry in which RAM ends is left to `straddling`.
 fn fill(table: &Table, base: u64, size: u64, leaf: u64, straddling: Option<u64>) {
     for index in 0..512 {
-        let start = base + index * size;
+        let start = base + index as u64 * size;
         let ram = start >= machine::ram_start() && start < machine::ram_end();
         let kind = if ram { Kind::Cached } else { Kind::Device };
         let descriptor = match straddling {
@@ -92,7 +92,13 @@ fn fill(table: &Table, base: u64, size: u64, leaf: u64, straddling: Option<u64>)
 pub(super) fn build() {
     let end = machine::ram_end();
     fill(&END_2MIB, end & !(MIB2 - 1), PAGE, LEAF_PAGE, None);
-    fill(&END_GIB, end & !(GIB - 1), MIB2, BLOCK, Some(END_2MIB.address()));
+    fill(
+        &END_GIB,
+        end & !(GIB - 1),
+        MIB2,
+        BLOCK,
+        Some(END_2MIB.address()),
+    );
     fill(&LOWER_TABLE, 0, GIB, BLOCK, Some(END_GIB.address()));
     super::cpu::dsb();
 }
@@ -122,14 +128,22 @@ pub fn is_enabled() -> bool {
 
 fn invalidate_all() {
     // SAFETY: drops cached translations; the tables stay what they are.
-    unsafe { asm!("dsb ishst", "tlbi vmalle1", "dsb ish", "isb", options(nostack)) };
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi vmalle1",
+            "dsb ish",
+            "isb",
+            options(nostack)
+        )
+    };
 }
 
 fn replace_upper(entry: usize, descriptor: u64) -> u64 {
     let address = UPPER + (entry as u64) * GIB;
-    UPPER_TABLE.set(entry as u64, 0);
+    UPPER_TABLE.set(entry, 0);
     invalidate_all();
-    UPPER_TABLE.set(entry as u64, descriptor);
+    UPPER_TABLE.set(entry, descriptor);
     // SAFETY: makes the store visible to the table walker.
     unsafe { asm!("dsb ishst", "isb", options(nostack)) };
     address

@@ -54,7 +54,7 @@ pub(super) fn install(index: usize) {
     this.index.store(index, Ordering::Relaxed);
     this.recovery_sp.store(0, Ordering::Relaxed);
     // SAFETY: the register is for the kernel's own use, which is this.
-    unsafe { asm!("msr tpidr_el1, {}", in(reg) core::ptr::from_ref(this), options(nomem, nostack)) };
+    unsafe { asm!("msr tpidr_el1, {}", in(reg) core::ptr::from_ref(this), options(nostack)) };
 }
 
 /// Returns this CPU's state.
@@ -63,7 +63,9 @@ pub fn this() -> &'static PerCpu {
     let pointer: *const PerCpu;
     // SAFETY: reads a register and nothing else. Not `nomem`-cached across
     // CPUs: code never moves from one CPU to another.
-    unsafe { asm!("mrs {}, tpidr_el1", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mrs {}, tpidr_el1", out(reg) pointer, options(nomem, nostack, preserves_flags))
+    };
     // SAFETY: `install` put the address of an element of a static there before
     // any other code ran on this CPU, and nothing else writes the register.
     unsafe { &*pointer }

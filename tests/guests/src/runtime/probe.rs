@@ -1,6 +1,9 @@
 //! Doing what may fault, and living to tell.
 
-#![expect(unsafe_code, reason = "calls code that may fault, with any register contents")]
+#![expect(
+    unsafe_code,
+    reason = "calls code that may fault, with any register contents"
+)]
 
 use core::arch::global_asm;
 use core::fmt;

@@ -72,7 +72,11 @@ pub(super) fn set_conduit(smc: bool) {
 /// Returns the conduit that the device tree names.
 #[must_use]
 pub fn conduit() -> Conduit {
-    if BY_SMC.load(Ordering::Relaxed) { Conduit::Smc(0) } else { Conduit::Hvc(0) }
+    if BY_SMC.load(Ordering::Relaxed) {
+        Conduit::Smc(0)
+    } else {
+        Conduit::Hvc(0)
+    }
 }
 
 /// Makes a call with x0 to x29 as given.
@@ -116,7 +120,10 @@ pub fn psci(function: u32, arguments: [u64; 3]) -> i64 {
 
 /// Returns the lower half of a register as the signed number it is.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is what is asked for"
+)]
 pub const fn low_half(value: u64) -> i32 {
     value as i32
 }

@@ -19,7 +19,11 @@ pub fn try_start(index: usize, job: fn()) -> i64 {
         target.job.store(job as usize, Ordering::Release);
     }
     super::cpu::dsb();
-    let arguments = [machine::mpidr_of(index), start::secondary_entry(), index as u64];
+    let arguments = [
+        machine::mpidr_of(index),
+        start::secondary_entry(),
+        index as u64,
+    ];
     smccc::psci(smccc::CPU_ON, arguments)
 }
 
@@ -30,13 +34,19 @@ pub fn suspend(power_state: u64, job: fn()) -> i64 {
     this.job.store(job as usize, Ordering::Release);
     super::cpu::dsb();
     let context = percpu::index() as u64;
-    smccc::psci(smccc::CPU_SUSPEND, [power_state, start::secondary_entry(), context])
+    smccc::psci(
+        smccc::CPU_SUSPEND,
+        [power_state, start::secondary_entry(), context],
+    )
 }
 
 /// Starts CPU `index` with `job`, which must succeed.
 pub fn start(index: usize, job: fn()) {
     let answer = try_start(index, job);
-    check!(answer == smccc::SUCCESS, "CPU_ON of CPU {index} answers {answer}");
+    check!(
+        answer == smccc::SUCCESS,
+        "CPU_ON of CPU {index} answers {answer}"
+    );
 }
 
 /// Waits until the job of CPU `index` has returned and the CPU is off.

@@ -32,7 +32,10 @@ pub fn now() -> u64 {
 /// Returns the ticks in so many microseconds.
 #[must_use]
 pub fn ticks(microseconds: u64) -> u64 {
-    FREQUENCY.load(Ordering::Relaxed).saturating_mul(microseconds) / 1_000_000
+    FREQUENCY
+        .load(Ordering::Relaxed)
+        .saturating_mul(microseconds)
+        / 1_000_000
 }
 
 /// Waits until `condition` holds, at most ten seconds. Tells whether it does.

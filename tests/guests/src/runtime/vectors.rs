@@ -111,7 +111,10 @@ extern "C" fn unexpected(esr: u64, far: u64, elr: u64, spsr: u64) -> ! {
 extern "C" fn interrupt() {
     let handler = percpu::this().irq_handler.load(Ordering::Relaxed);
     if handler == 0 {
-        verdict::fail(format_args!("an interrupt on CPU {}, unasked", percpu::index()));
+        verdict::fail(format_args!(
+            "an interrupt on CPU {}, unasked",
+            percpu::index()
+        ));
     }
     // SAFETY: only `set_irq_handler` stores a nonzero value, a `fn()`.
     let handler: fn() = unsafe { core::mem::transmute(handler) };
@@ -120,5 +123,7 @@ extern "C" fn interrupt() {
 
 /// Registers what this CPU calls when an interrupt is taken.
 pub(super) fn set_irq_handler(handler: fn()) {
-    percpu::this().irq_handler.store(handler as usize, Ordering::Relaxed);
+    percpu::this()
+        .irq_handler
+        .store(handler as usize, Ordering::Relaxed);
 }

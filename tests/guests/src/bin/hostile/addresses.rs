@@ -79,7 +79,12 @@ fn device_pages() {
 }
 
 fn report(what: &str, tally: &Tally) {
-    say!("{what}: {} values, {} zeros, {} aborts", tally.values, tally.zeros, tally.aborts);
+    say!(
+        "{what}: {} values, {} zeros, {} aborts",
+        tally.values,
+        tally.zeros,
+        tally.aborts
+    );
 }
 
 fn beyond_ram() {
@@ -94,7 +99,11 @@ fn beyond_ram() {
         address += 2 << 20;
     }
     report("beyond RAM", &tally);
-    check!(tally.values == 0, "something answers beyond RAM: {} values", tally.values);
+    check!(
+        tally.values == 0,
+        "something answers beyond RAM: {} values",
+        tally.values
+    );
 }
 
 fn powers_of_two() {
@@ -187,6 +196,9 @@ fn nothing_shows_an_image() {
 }
 
 fn the_guest_is_still_there() {
-    check!(probe::read(machine::ram_end() - 8, 8).is_ok(), "the end of RAM has gone");
+    check!(
+        probe::read(machine::ram_end() - 8, 8).is_ok(),
+        "the end of RAM has gone"
+    );
     super::interrupts::recover("all addresses");
 }

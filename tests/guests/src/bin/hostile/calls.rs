@@ -1,20 +1,25 @@
 //! HVC and SMC: every class of number.
 
 use test_guests::runtime::smccc::{self, Conduit};
-use test_guests::runtime::{code, machine, probe, random::Random};
+use test_guests::runtime::{machine, probe, random::Random};
 use test_guests::{check, check_eq, say};
 
 /// Functions that end the machine or this CPU, in both register sizes.
-const FINAL: [u32; 6] =
-    [smccc::CPU_SUSPEND, smccc::CPU_OFF, 0x8400_0005, 0x8400_0007, 0x8400_0008, 0x8400_0009];
+const FINAL: [u32; 6] = [
+    smccc::CPU_SUSPEND,
+    smccc::CPU_OFF,
+    0x8400_0005,
+    0x8400_0007,
+    0x8400_0008,
+    0x8400_0009,
+];
 
 fn ends_something(function: u32) -> bool {
     let plain = function & !(1 << 30 | 0xFF_0000);
     let is_psci = function >> 24 & 0x3F == 4;
     // CPU_DEFAULT_SUSPEND, SYSTEM_SUSPEND, SYSTEM_RESET2 beside those of FINAL.
     let others = [0x8400_000C, 0x8400_000E, 0x8400_0012];
-    is_psci
-        && (FINAL.iter().any(|last| last & !(1 << 30) == plain) || others.contains(&plain))
+    is_psci && (FINAL.iter().any(|last| last & !(1 << 30) == plain) || others.contains(&plain))
 }
 
 pub(crate) fn check_all(virtualised: bool) {
@@ -95,7 +100,7 @@ fn call(code: u64, function: u32, random: &mut Random, unknown: bool) {
     if ends_something(function) {
         return;
     }
-    let mut registers: probe::Registers = core::array::from_fn(|_| random.next());
+    let mut registers: probe::Registers = core::array::from_fn(|_| random.draw());
     // What is above the function number is nobody's business.
     registers[0] = u64::from(function);
     if function >> 24 & 0x3F == 4 && function & 0xFFFF == 3 {
@@ -112,9 +117,17 @@ fn call(code: u64, function: u32, random: &mut Random, unknown: bool) {
             -1,
             "the answer to {function:#x}, which nobody knows"
         );
-        check_eq!(registers[4..18], before[4..18], "x4 to x17 after {function:#x}");
+        check_eq!(
+            registers[4..18],
+            before[4..18],
+            "x4 to x17 after {function:#x}"
+        );
     }
-    check_eq!(registers[18..], before[18..], "x18 to x29 after {function:#x}");
+    check_eq!(
+        registers[18..],
+        before[18..],
+        "x18 to x29 after {function:#x}"
+    );
 }
 
 /// PSCI with arguments that make no sense, among them CPU_ON.
@@ -124,11 +137,11 @@ fn wild_psci(conduits: &[Conduit], random: &mut Random) {
         1 => u64::MAX,
         2 => 1 << random.below(64),
         3 => machine::ram_end(),
-        4 => random.next() & 0xFF_00FF_FF00 | 0x00FF_0000,
-        _ => random.next(),
+        4 => random.draw() & 0xFF_00FF_FF00 | 0x00FF_0000,
+        _ => random.draw(),
     };
     for conduit in conduits {
-        let code = code_for(*conduit);
+        let code = smccc::prepare(*conduit);
         for _ in 0..400 {
             for function in [smccc::CPU_ON, smccc::AFFINITY_INFO, smccc::PSCI_FEATURES] {
                 for size in [0, 1 << 30] {
@@ -151,10 +164,4 @@ fn wild_psci(conduits: &[Conduit], random: &mut Random) {
             }
         }
     }
-}
-
-fn code_for(conduit: Conduit) -> u64 {
-    let code = smccc::prepare(conduit);
-    code::synchronize(code, 8);
-    code
 }

@@ -13,7 +13,10 @@ static ACTIONS: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn check_all(virtualised: bool) {
     BY_SMC_TOO.store(usize::from(virtualised), Ordering::Relaxed);
     smp::run_on(machine::cpu_count(), rampage);
-    say!("all CPUs at once: {} actions", ACTIONS.load(Ordering::Relaxed));
+    say!(
+        "all CPUs at once: {} actions",
+        ACTIONS.load(Ordering::Relaxed)
+    );
 }
 
 fn rampage() {
@@ -34,7 +37,7 @@ fn rampage() {
 
 fn act(random: &mut Random) {
     let width = 1 << random.below(4);
-    let value = random.next();
+    let value = random.draw();
     match random.below(10) {
         0 => {
             let offset = random.below(0x1_0000) & !(width - 1);
@@ -64,7 +67,11 @@ fn act(random: &mut Random) {
             let _ = probe::write(place, 8, value);
         }
         5 => {
-            let sgi = if random.below(2) == 0 { value } else { 1 << 40 | random.below(16) << 24 };
+            let sgi = if random.below(2) == 0 {
+                value
+            } else {
+                1 << 40 | random.below(16) << 24
+            };
             gic::send_sgi(sgi);
         }
         6 => wild_call(random),
@@ -85,32 +92,45 @@ fn act(random: &mut Random) {
 
 fn wild_call(random: &mut Random) {
     let smc = BY_SMC_TOO.load(Ordering::Relaxed) != 0 && random.below(2) == 0;
-    let conduit = if smc { smccc::Conduit::Smc(0) } else { smccc::Conduit::Hvc(0) };
-    let mut registers: probe::Registers = core::array::from_fn(|_| random.next());
+    let conduit = if smc {
+        smccc::Conduit::Smc(0)
+    } else {
+        smccc::Conduit::Hvc(0)
+    };
+    let mut registers: probe::Registers = core::array::from_fn(|_| random.draw());
     registers[0] = match random.below(4) {
         0 => smccc::AFFINITY_INFO.into(),
         1 => {
             // The others are on, or nobody.
             let target = random.below(32);
-            registers[1] = if target < machine::cpu_count() as u64 && target == percpu::index() as u64 {
-                machine::mpidr_of(percpu::index())
-            } else {
-                0xFF00 | target
-            };
+            registers[1] =
+                if target < machine::cpu_count() as u64 && target == percpu::index() as u64 {
+                    machine::mpidr_of(percpu::index())
+                } else {
+                    0xFF00 | target
+                };
             smccc::CPU_ON.into()
         }
         2 => 0x8400_0060 + random.below(0x90),
         _ => 0x8600_0000 + random.below(0x1_0000),
     };
-    let kept: [u64; 12] = core::array::from_fn(|index| registers[18 + index]);
+    let before = registers;
     if smccc::call(conduit, &mut registers).is_ok() {
-        check!(registers[18..] == kept, "x18 to x29 changed in a call");
+        check!(
+            registers[18..] == before[18..],
+            "x18 to x29 changed in a call"
+        );
     }
 }
 
 /// Reads and writes one of the GIC's CPU interface registers.
 fn interface_register(random: &mut Random) {
-    let crm = [8, 9, 11, 12][usize::try_from(random.below(4)).unwrap_or(0)];
+    let crm = match random.below(4) {
+        0 => 8,
+        1 => 9,
+        2 => 11,
+        _ => 12,
+    };
     let op2 = u32::try_from(random.below(8)).unwrap_or(0);
     // Not SRE: the interface must stay the one we program. Not the binary
     // points on a bare machine: QEMU's model fails an assertion of its own.
@@ -120,6 +140,9 @@ fn interface_register(random: &mut Random) {
     }
     let encoding = code::encoding(3, 0, 12, crm, op2);
     let mut registers = [0; 30];
-    registers[1] = random.next();
-    let _ = code::run(&[code::mrs(encoding, 0), code::msr(encoding, 1), ISB], &mut registers);
+    registers[1] = random.draw();
+    let _ = code::run(
+        &[code::mrs(encoding, 0), code::msr(encoding, 1), ISB],
+        &mut registers,
+    );
 }

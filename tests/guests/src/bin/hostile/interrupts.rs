@@ -88,7 +88,7 @@ fn fuzz_frame(name: &str, base: u64, size: u64) {
         for width in [1, 2, 4, 8] {
             if offset % width == 0 {
                 tally(probe::read(aligned + offset, width));
-                for value in [0, u64::MAX, random.next()] {
+                for value in [0, u64::MAX, random.draw()] {
                     tally(probe::write(aligned + offset, width, value).map(|()| 0));
                 }
             }
@@ -99,7 +99,7 @@ fn fuzz_frame(name: &str, base: u64, size: u64) {
         for width in [2, 4, 8] {
             if offset % width != 0 {
                 tally(probe::read(unaligned + offset, width));
-                tally(probe::write(unaligned + offset, width, random.next()).map(|()| 0));
+                tally(probe::write(unaligned + offset, width, random.draw()).map(|()| 0));
             }
         }
     }
@@ -114,7 +114,7 @@ fn flood() {
         let target = match round % 4 {
             0 => gic::sgi_to(1, cpu::mpidr()),
             1 => 1 << 40 | 2 << 24,
-            2 => random.next(),
+            2 => random.draw(),
             _ => gic::sgi_to(round % 16, cpu::mpidr()),
         };
         gic::send_sgi(target);

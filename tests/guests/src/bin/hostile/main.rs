@@ -25,7 +25,14 @@ fn run() {
     use test_guests::say;
 
     let virtualised = smccc::smc_answers();
-    say!("SMC {}", if virtualised { "answers" } else { "is undefined: a bare machine" });
+    say!(
+        "SMC {}",
+        if virtualised {
+            "answers"
+        } else {
+            "is undefined: a bare machine"
+        }
+    );
     interrupts::recover("the start");
     calls::check_all(virtualised);
     registers::check_all();

@@ -42,7 +42,7 @@ pub(crate) fn check_all() {
                 Err(_) => &[code::msr(encoding, 0), ISB],
             };
             let place = code::prepare(sequence);
-            for value in [0, u64::MAX, random.next(), 1 << random.below(64)] {
+            for value in [0, u64::MAX, random.draw(), 1 << random.below(64)] {
                 let mut registers = [0; 30];
                 registers[0] = value;
                 registers[1] = old.unwrap_or(0);
@@ -76,7 +76,9 @@ fn for_each(op0: u32, mut run: impl FnMut(u32, bool)) {
 }
 
 #[repr(align(4096))]
-struct Page(#[expect(dead_code, reason = "only its address matters")] [core::sync::atomic::AtomicU64; 512]);
+struct Page(
+    #[expect(dead_code, reason = "only its address matters")] [core::sync::atomic::AtomicU64; 512],
+);
 
 /// What cache maintenance may destroy.
 static PAGE: Page = Page([const { core::sync::atomic::AtomicU64::new(0) }; 512]);
@@ -86,7 +88,13 @@ static PAGE: Page = Page([const { core::sync::atomic::AtomicU64::new(0) }; 512])
 fn system_instructions() {
     let (mut done, mut faults) = (0, 0);
     for_each(1, |encoding, _| {
-        for value in [core::ptr::from_ref(&PAGE) as u64, 0, u64::MAX, 0x0900_0000, 1 << 47] {
+        for value in [
+            core::ptr::from_ref(&PAGE) as u64,
+            0,
+            u64::MAX,
+            0x0900_0000,
+            1 << 47,
+        ] {
             let mut registers = [0; 30];
             registers[0] = value;
             match code::run(&[code::msr(encoding, 0), ISB], &mut registers) {

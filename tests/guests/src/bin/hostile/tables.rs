@@ -43,11 +43,14 @@ pub(crate) fn check_all() {
     for _ in 0..500 {
         // Only 48 bits of output address, any attributes, block or table.
         // Tables and blocks in RAM would let it write into itself.
-        let descriptor = random.next() & !0xC000_0000 | 1 << 41;
+        let descriptor = random.draw() & !0xC000_0000 | 1 << 41;
         let address = mmu::experiment(descriptor);
         try_all(address);
     }
     let _ = mmu::experiment(0);
     say!("tables: {values} values, {faults} faults");
-    check!(probe::read(mmu::experiment(0), 8).is_err(), "an invalid descriptor translates");
+    check!(
+        probe::read(mmu::experiment(0), 8).is_err(),
+        "an invalid descriptor translates"
+    );
 }

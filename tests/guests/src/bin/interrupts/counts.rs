@@ -33,7 +33,9 @@ pub(crate) fn mine(intid: u32) -> u32 {
 
 /// Counts `intid` on this CPU.
 pub(crate) fn add(intid: u32) {
-    let counter = COUNTS.get(percpu::index()).and_then(|counts| counts.get(intid as usize));
+    let counter = COUNTS
+        .get(percpu::index())
+        .and_then(|counts| counts.get(intid as usize));
     check!(counter.is_some(), "INTID {intid} does not exist");
     if let Some(counter) = counter {
         counter.fetch_add(1, Ordering::AcqRel);
@@ -66,8 +68,16 @@ fn count_and_end() {
 /// as they are.
 pub(crate) fn expect(index: usize, intid: u32, expected: u32) {
     let came = timer::wait_until(|| of(index, intid) >= expected);
-    check!(came, "INTID {intid} came {} of {expected} times to CPU {index}", of(index, intid));
-    check_eq!(of(index, intid), expected, "count of INTID {intid} on CPU {index}");
+    check!(
+        came,
+        "INTID {intid} came {} of {expected} times to CPU {index}",
+        of(index, intid)
+    );
+    check_eq!(
+        of(index, intid),
+        expected,
+        "count of INTID {intid} on CPU {index}"
+    );
 }
 
 /// Polls for the next interrupt with IRQs masked, and acknowledges it.

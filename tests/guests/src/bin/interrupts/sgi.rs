@@ -71,7 +71,10 @@ fn masked_sgis_merge() {
     for _ in 0..10 {
         gic::send_sgi(myself);
     }
-    check!(timer::wait_until(|| gic::bit(gic::ISPENDR, 3)), "SGI 3 is not pending");
+    check!(
+        timer::wait_until(|| gic::bit(gic::ISPENDR, 3)),
+        "SGI 3 is not pending"
+    );
     cpu::with_irqs(|| counts::expect(0, 3, 1));
     timer::pause(500);
     check_eq!(counts::of(0, 3), 1, "SGI 3 sent ten times while pending");
@@ -81,7 +84,10 @@ fn masked_sgis_merge() {
     gic::disable(4);
     gic::send_sgi(gic::sgi_to(4, cpu::mpidr()));
     counts::expect_silence("SGI 4 is disabled");
-    check!(gic::bit(gic::ISPENDR, 4), "SGI 4 is not pending while disabled");
+    check!(
+        gic::bit(gic::ISPENDR, 4),
+        "SGI 4 is not pending while disabled"
+    );
     gic::enable(4);
     cpu::with_irqs(|| counts::expect(0, 4, 1));
 
@@ -145,7 +151,11 @@ fn routing() {
     for index in 0..count {
         check_eq!(counts::of(index, 9), 0, "an SGI to nobody, on CPU {index}");
         check_eq!(counts::of(index, 10), 0, "a group 0 SGI, on CPU {index}");
-        check_eq!(counts::of(index, BROADCAST), u32::from(index != 0), "broadcasts");
+        check_eq!(
+            counts::of(index, BROADCAST),
+            u32::from(index != 0),
+            "broadcasts"
+        );
     }
     cpu::mask_irqs();
     LEFT.store(1, Ordering::Release);

@@ -92,7 +92,10 @@ fn spread_over_cpus() {
         counts::init_cpu();
         READY.fetch_add(1, Ordering::AcqRel);
         cpu::with_irqs(|| {
-            check!(timer::wait_until(|| STOP.load(Ordering::Acquire) != 0), "no end");
+            check!(
+                timer::wait_until(|| STOP.load(Ordering::Acquire) != 0),
+                "no end"
+            );
         });
     }
     let first = first_free();
@@ -126,7 +129,11 @@ fn spread_over_cpus() {
     for intid in first..first + MANY {
         for index in 0..count {
             let expected = if index == owner(intid) { 20 } else { 0 };
-            check_eq!(counts::of(index, intid), expected, "INTID {intid} on CPU {index}");
+            check_eq!(
+                counts::of(index, intid),
+                expected,
+                "INTID {intid} on CPU {index}"
+            );
         }
         gic::disable(intid);
         gic::route(intid, machine::mpidr_of(0));

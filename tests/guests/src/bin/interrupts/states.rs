@@ -31,8 +31,14 @@ fn pending_and_enable(intid: u32) {
     counts::expect_silence("the SPI is disabled");
     gic::enable(intid);
     check_eq!(counts::poll(), intid, "a pending SPI, enabled");
-    check!(!gic::bit(gic::ISPENDR, intid), "an acknowledged SPI is pending");
-    check!(gic::bit(gic::ISACTIVER, intid), "an acknowledged SPI is not active");
+    check!(
+        !gic::bit(gic::ISPENDR, intid),
+        "an acknowledged SPI is pending"
+    );
+    check!(
+        gic::bit(gic::ISACTIVER, intid),
+        "an acknowledged SPI is not active"
+    );
     gic::end(intid);
     check!(!gic::bit(gic::ISACTIVER, intid), "an ended SPI is active");
     counts::expect_silence("the SPI was ended");
@@ -55,7 +61,10 @@ fn active_state(intid: u32) {
     check!(gic::bit(gic::ISACTIVER, intid), "SPI {intid} is not active");
     gic::set_bit(gic::ISPENDR, intid);
     counts::expect_silence("the SPI is active");
-    check!(gic::bit(gic::ISPENDR, intid), "an active SPI does not become pending");
+    check!(
+        gic::bit(gic::ISPENDR, intid),
+        "an active SPI does not become pending"
+    );
     gic::set_bit(gic::ICACTIVER, intid);
     check_eq!(counts::poll(), intid, "an SPI that was active");
     gic::end(intid);
@@ -68,7 +77,11 @@ fn pending_while_active(intid: u32) {
     gic::set_bit(gic::ISPENDR, intid);
     counts::expect_silence("the SPI is active");
     gic::end(intid);
-    check_eq!(counts::poll(), intid, "an SPI that became pending while active");
+    check_eq!(
+        counts::poll(),
+        intid,
+        "an SPI that became pending while active"
+    );
     gic::end(intid);
     counts::expect_silence("both were taken");
 }
@@ -81,8 +94,15 @@ fn end_in_two_steps(intid: u32) {
     check_eq!(sysreg!("icc_rpr_el1"), 0xA0, "running priority");
     gic::set_bit(gic::ISPENDR, intid);
     gic::end(intid);
-    check_eq!(sysreg!("icc_rpr_el1") & 0xFF, 0xFF, "running priority after EOI");
-    check!(gic::bit(gic::ISACTIVER, intid), "EOI deactivates in EOImode 1");
+    check_eq!(
+        sysreg!("icc_rpr_el1") & 0xFF,
+        0xFF,
+        "running priority after EOI"
+    );
+    check!(
+        gic::bit(gic::ISACTIVER, intid),
+        "EOI deactivates in EOImode 1"
+    );
     counts::expect_silence("the SPI is not deactivated");
     // Others of the same priority do come: the priority has dropped.
     gic::send_sgi(gic::sgi_to(2, cpu::mpidr()));
@@ -98,12 +118,22 @@ fn end_in_two_steps(intid: u32) {
 }
 
 fn priority_mask(intid: u32) {
-    for (mask, comes) in [(0xA0, false), (0x80, false), (0, false), (0xB0, true), (0xF0, true)] {
+    for (mask, comes) in [
+        (0xA0, false),
+        (0x80, false),
+        (0, false),
+        (0xB0, true),
+        (0xF0, true),
+    ] {
         sysreg!("icc_pmr_el1", mask);
         check_eq!(sysreg!("icc_pmr_el1"), mask, "the priority mask");
         gic::set_bit(gic::ISPENDR, intid);
         if comes {
-            check_eq!(counts::poll(), intid, "an SPI of priority 0xA0 below mask {mask:#x}");
+            check_eq!(
+                counts::poll(),
+                intid,
+                "an SPI of priority 0xA0 below mask {mask:#x}"
+            );
             gic::end(intid);
         } else {
             counts::expect_silence("the priority mask is closed");
@@ -124,7 +154,10 @@ fn preemption(outer: u32, inner: u32) {
     static OUTER: AtomicU32 = AtomicU32::new(0);
 
     fn log(digit: u32) {
-        ORDER.store(ORDER.load(Ordering::Relaxed) * 10 + digit, Ordering::Relaxed);
+        ORDER.store(
+            ORDER.load(Ordering::Relaxed) * 10 + digit,
+            Ordering::Relaxed,
+        );
     }
     fn handler() {
         let intid = gic::acknowledge();
@@ -158,7 +191,11 @@ fn preemption(outer: u32, inner: u32) {
             check!(done, "the nested interrupts do not come");
         });
         let order = ORDER.load(Ordering::Relaxed);
-        check_eq!(order, expected, "order of outer and inner at {priority:#x} (decimal digits)");
+        check_eq!(
+            order,
+            expected,
+            "order of outer and inner at {priority:#x} (decimal digits)"
+        );
     }
     gic::disable(inner);
     gic::set_priority(outer, 0xA0);
@@ -192,12 +229,18 @@ fn routing(intid: u32) {
         counts::init_cpu();
         STAGE.store(1, Ordering::Release);
         cpu::with_irqs(|| {
-            check!(timer::wait_until(|| STAGE.load(Ordering::Acquire) == 2), "no end");
+            check!(
+                timer::wait_until(|| STAGE.load(Ordering::Acquire) == 2),
+                "no end"
+            );
         });
     }
     counts::clear();
     smp::start(1, other);
-    check!(timer::wait_until(|| STAGE.load(Ordering::Acquire) == 1), "CPU 1 is not ready");
+    check!(
+        timer::wait_until(|| STAGE.load(Ordering::Acquire) == 1),
+        "CPU 1 is not ready"
+    );
     gic::route(intid, machine::mpidr_of(1));
     for round in 1..=50 {
         gic::set_bit(gic::ISPENDR, intid);
@@ -238,14 +281,23 @@ fn level_of_the_uart() {
         check_eq!(counts::poll(), console::INTID, "the UART's interrupt");
         gic::end(console::INTID);
     }
-    check!(gic::bit(gic::ISPENDR, console::INTID), "the UART's level is not shown");
+    check!(
+        gic::bit(gic::ISPENDR, console::INTID),
+        "the UART's level is not shown"
+    );
     gic::set_bit(gic::ICPENDR, console::INTID);
-    check!(gic::bit(gic::ISPENDR, console::INTID), "ICPENDR clears a level");
+    check!(
+        gic::bit(gic::ISPENDR, console::INTID),
+        "ICPENDR clears a level"
+    );
     check_eq!(counts::poll(), console::INTID, "the UART's interrupt");
     mmio::write32(console::UARTICR, console::TX_INTERRUPT);
     gic::end(console::INTID);
     counts::expect_silence("the UART's interrupt was cleared");
-    check!(!gic::bit(gic::ISPENDR, console::INTID), "the UART's line stays high");
+    check!(
+        !gic::bit(gic::ISPENDR, console::INTID),
+        "the UART's line stays high"
+    );
     mmio::write32(console::UARTIMSC, 0);
     gic::disable(console::INTID);
 }

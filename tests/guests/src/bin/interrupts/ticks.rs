@@ -11,7 +11,11 @@ pub(crate) fn check_all() {
     smp::run_on(machine::cpu_count(), tick);
     for index in 0..machine::cpu_count() {
         for intid in [timer::VIRTUAL_INTID, timer::PHYSICAL_INTID] {
-            check_eq!(counts::of(index, intid), TICKS, "ticks of PPI {intid} on CPU {index}");
+            check_eq!(
+                counts::of(index, intid),
+                TICKS,
+                "ticks of PPI {intid} on CPU {index}"
+            );
         }
     }
     say!("timers tick");
@@ -39,7 +43,10 @@ fn tick() {
             sysreg!("cntp_cval_el0", deadline);
             sysreg!("cntp_ctl_el0", timer::ENABLE);
             counts::expect(me, timer::PHYSICAL_INTID, round);
-            check!(sysreg!("cntpct_el0") >= deadline, "the physical timer is early");
+            check!(
+                sysreg!("cntpct_el0") >= deadline,
+                "the physical timer is early"
+            );
         }
     });
     sysreg!("cntv_ctl_el0", 0);

@@ -56,7 +56,10 @@ fn timer_wakes_to_its_handler() {
             // The handler runs here.
             cpu::with_irqs(cpu::isb);
         }
-        check!(counts::mine(timer::VIRTUAL_INTID) == round, "a tick too many");
+        check!(
+            counts::mine(timer::VIRTUAL_INTID) == round,
+            "a tick too many"
+        );
     }
 }
 
@@ -74,7 +77,10 @@ fn sgi_wakes_a_sleeper() {
     }
     counts::clear();
     smp::start(1, sleeper);
-    check!(timer::wait_until(|| AWAKE.load(Ordering::Acquire) == 1), "CPU 1 does not start");
+    check!(
+        timer::wait_until(|| AWAKE.load(Ordering::Acquire) == 1),
+        "CPU 1 does not start"
+    );
     for round in 1..=ROUNDS {
         // Sometimes asleep already, sometimes just about to be.
         timer::pause(u64::from(round % 7) * 50);

@@ -102,14 +102,7 @@ pub(crate) const LDP_X: Pair = Pair(2, 1);
 impl Pair {
     const fn form(self, t1: u32, t2: u32, units: i32, form: u32) -> u32 {
         let imm7 = units.cast_unsigned() & 0x7F;
-        0x2800_0000
-            | self.0 << 30
-            | form << 23
-            | self.1 << 22
-            | imm7 << 15
-            | t2 << 10
-            | BASE
-            | t1
+        0x2800_0000 | self.0 << 30 | form << 23 | self.1 << 22 | imm7 << 15 | t2 << 10 | BASE | t1
     }
 
     /// Encodes the form without a temporal hint, `LDNP` or `STNP`.

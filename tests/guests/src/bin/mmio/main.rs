@@ -59,7 +59,11 @@ fn known_identification() {
     // The second word of the peripheral id's revision nibble is free.
     for (part, base) in [(0x11, cases::UART), (0x31, cases::RTC)] {
         let id = [0xFE0, 0xFE4, 0xFE8, 0xFEC].map(|offset| read32(base + offset));
-        check_eq!([id[0], id[1], id[2] & 0xF, id[3]], [part, 0x10, 4, 0], "id at {base:#x}");
+        check_eq!(
+            [id[0], id[1], id[2] & 0xF, id[3]],
+            [part, 0x10, 4, 0],
+            "id at {base:#x}"
+        );
         let cell = [0xFF0, 0xFF4, 0xFF8, 0xFFC].map(|offset| read32(base + offset));
         check_eq!(cell, [0x0D, 0xF0, 0x05, 0xB1], "PrimeCell id at {base:#x}");
     }
@@ -107,7 +111,7 @@ fn perform(instruction: u32, form: &cases::Form, manner: Manner) -> Option<probe
         Manner::StackPointer => {
             let by_sp = encode::with_sp_base(instruction);
             // An SP that is not aligned faults before any access.
-            if form.base % 16 != 0 || encode::names_base_otherwise(instruction) {
+            if !form.base.is_multiple_of(16) || encode::names_base_otherwise(instruction) {
                 return None;
             }
             let sequence = [
@@ -120,7 +124,12 @@ fn perform(instruction: u32, form: &cases::Form, manner: Manner) -> Option<probe
             code::run(&sequence, &mut registers)
         }
     };
-    check_eq!(outcome, Ok(()), "{} ({instruction:#010x}), {manner:?}", form.what);
+    check_eq!(
+        outcome,
+        Ok(()),
+        "{} ({instruction:#010x}), {manner:?}",
+        form.what
+    );
     // Back to one frame of reference.
     if matches!(manner, Manner::UpperHalf | Manner::CodeInUpperHalf)
         && registers[2] >> 39 == 0x1FF_FFFF
@@ -132,7 +141,12 @@ fn perform(instruction: u32, form: &cases::Form, manner: Manner) -> Option<probe
         let expected = 0x5A5A_0000_A5A5_0000 + index;
         check_eq!(*value, expected, "x{index} after {}, {manner:?}", form.what);
     }
-    check_eq!(registers[3], form.index, "x3 after {}, {manner:?}", form.what);
+    check_eq!(
+        registers[3],
+        form.index,
+        "x3 after {}, {manner:?}",
+        form.what
+    );
     Some(registers)
 }
 
@@ -142,8 +156,16 @@ fn run_load(case: &cases::Load, manner: Manner) -> bool {
         return false;
     };
     let what = case.form.what;
-    check_eq!(registers[0], case.expected[0], "x0 after {what}, {manner:?}");
-    check_eq!(registers[1], case.expected[1], "x1 after {what}, {manner:?}");
+    check_eq!(
+        registers[0],
+        case.expected[0],
+        "x0 after {what}, {manner:?}"
+    );
+    check_eq!(
+        registers[1],
+        case.expected[1],
+        "x1 after {what}, {manner:?}"
+    );
     let base = case.base_after.unwrap_or(case.form.base);
     check_eq!(registers[2], base, "base after {what}, {manner:?}");
     true
@@ -158,8 +180,16 @@ fn run_store(case: &cases::Store, manner: Manner) -> bool {
         return false;
     };
     let what = case.form.what;
-    check_eq!(registers[0], case.form.data[0], "x0 after {what}, {manner:?}");
-    check_eq!(registers[1], case.form.data[1], "x1 after {what}, {manner:?}");
+    check_eq!(
+        registers[0],
+        case.form.data[0],
+        "x0 after {what}, {manner:?}"
+    );
+    check_eq!(
+        registers[1],
+        case.form.data[1],
+        "x1 after {what}, {manner:?}"
+    );
     let base = case.base_after.unwrap_or(case.form.base);
     check_eq!(registers[2], base, "base after {what}, {manner:?}");
     for (address, word) in case.expected {

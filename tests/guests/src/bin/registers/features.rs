@@ -26,13 +26,27 @@ struct Feature {
 
 const fn feature(name: &'static str, id: (u32, u32, u64), instruction: u32) -> Feature {
     let (register, shift, least) = id;
-    Feature { name, register, shift, least, instruction, hidden_is_undefined: true }
+    Feature {
+        name,
+        register,
+        shift,
+        least,
+        instruction,
+        hidden_is_undefined: true,
+    }
 }
 
 /// A feature whose instructions cannot be trapped.
 const fn untrapped(name: &'static str, id: (u32, u32, u64), instruction: u32) -> Feature {
     let (register, shift, least) = id;
-    Feature { name, register, shift, least, instruction, hidden_is_undefined: false }
+    Feature {
+        name,
+        register,
+        shift,
+        least,
+        instruction,
+        hidden_is_undefined: false,
+    }
 }
 
 const FEATURES: [Feature; 26] = [
@@ -45,12 +59,24 @@ const FEATURES: [Feature; 26] = [
     feature("PMU", (DFR0, 8, 1), mrs(encoding(3, 3, 9, 12, 0), 0)),
     feature("PMU events", (DFR0, 8, 1), mrs(encoding(3, 3, 14, 8, 0), 0)),
     feature("SPE", (DFR0, 32, 1), mrs(encoding(3, 0, 9, 9, 7), 0)),
-    feature("trace buffer", (DFR0, 44, 1), mrs(encoding(3, 0, 9, 11, 7), 0)),
-    feature("trace filter", (DFR0, 40, 1), mrs(encoding(3, 0, 1, 2, 1), 0)),
+    feature(
+        "trace buffer",
+        (DFR0, 44, 1),
+        mrs(encoding(3, 0, 9, 11, 7), 0),
+    ),
+    feature(
+        "trace filter",
+        (DFR0, 40, 1),
+        mrs(encoding(3, 0, 1, 2, 1), 0),
+    ),
     feature("trace unit", (DFR0, 4, 1), mrs(encoding(2, 1, 0, 0, 6), 0)),
     feature("BRBE", (DFR0, 52, 1), mrs(encoding(2, 1, 9, 0, 0), 0)),
     feature("LOR", (MMFR1, 16, 1), mrs(encoding(3, 0, 10, 4, 7), 0)),
-    feature("GIC registers", (PFR0, 24, 1), mrs(encoding(3, 0, 12, 12, 5), 0)),
+    feature(
+        "GIC registers",
+        (PFR0, 24, 1),
+        mrs(encoding(3, 0, 12, 12, 5), 0),
+    ),
     untrapped("SCXTNUM", (PFR0, 56, 2), mrs(encoding(3, 0, 13, 0, 7), 0)),
     untrapped("DIT", (PFR0, 48, 1), mrs(encoding(3, 3, 4, 2, 5), 0)),
     untrapped("SSBS", (PFR1, 4, 2), mrs(encoding(3, 3, 4, 2, 6), 0)),
@@ -85,7 +111,11 @@ fn every_id_register_reads() {
             check!(value.is_ok(), "S3_0_C0_C{crm}_{op2} ends in {value:?}");
         }
     }
-    say!("MIDR {:#x} MPIDR {:#x}", sysreg!("midr_el1"), sysreg!("mpidr_el1"));
+    say!(
+        "MIDR {:#x} MPIDR {:#x}",
+        sysreg!("midr_el1"),
+        sysreg!("mpidr_el1")
+    );
     for (name, register) in [
         ("PFR0", PFR0),
         ("PFR1", PFR1),
@@ -121,7 +151,10 @@ fn what_is_denied_is_undefined() {
             Ok(()) => check!(!feature.hidden_is_undefined, "{name} is denied but there"),
             Err(fault) if present => check!(false, "{name} is shown but ends in {fault:?}"),
             Err(fault) => {
-                check!(fault.class() == Fault::UNDEFINED, "{name} is denied: {fault:?}");
+                check!(
+                    fault.class() == Fault::UNDEFINED,
+                    "{name} is denied: {fault:?}"
+                );
             }
         }
         if present {
@@ -134,9 +167,16 @@ fn what_is_denied_is_undefined() {
 /// All registers of EL2 and EL3 are undefined at EL1.
 fn el2_is_out_of_reach() {
     for op1 in [4, 6] {
-        for (crn, crm, op2) in
-            [(0, 0, 0), (0, 0, 5), (1, 0, 0), (1, 1, 0), (2, 0, 0), (2, 1, 2), (6, 0, 4), (12, 0, 0)]
-        {
+        for (crn, crm, op2) in [
+            (0, 0, 0),
+            (0, 0, 5),
+            (1, 0, 0),
+            (1, 1, 0),
+            (2, 0, 0),
+            (2, 1, 2),
+            (6, 0, 4),
+            (12, 0, 0),
+        ] {
             let outcome = read(encoding(3, op1, crn, crm, op2));
             let class = outcome.err().map(|fault| fault.class());
             check!(

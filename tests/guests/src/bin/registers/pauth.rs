@@ -27,7 +27,10 @@ pub(crate) fn is_shown() -> bool {
 pub(crate) fn check_round_trips() {
     if !is_shown() {
         let key = read(encoding(3, 0, 2, 1, 0));
-        check!(key.is_err(), "pointer authentication is denied, its keys are there");
+        check!(
+            key.is_err(),
+            "pointer authentication is denied, its keys are there"
+        );
         return;
     }
     say!("pointer authentication is there");
@@ -45,8 +48,16 @@ pub(crate) fn check_round_trips() {
     registers[10] = sysreg!("sctlr_el1") | EN_IA;
     registers[11] = sysreg!("sctlr_el1");
     // `mov x6, x4` keeps the signed pointer.
-    let sequence =
-        [msr(SCTLR, 10), ISB, PACIA, 0xAA04_03E6, HVC, AUTIA, msr(SCTLR, 11), ISB];
+    let sequence = [
+        msr(SCTLR, 10),
+        ISB,
+        PACIA,
+        0xAA04_03E6,
+        HVC,
+        AUTIA,
+        msr(SCTLR, 11),
+        ISB,
+    ];
     let outcome = code::run(&sequence, &mut registers);
     check_eq!(outcome, Ok(()), "signing and authenticating");
     check_eq!(registers[4], pointer, "the authenticated pointer");
@@ -54,7 +65,13 @@ pub(crate) fn check_round_trips() {
 
     // A wrong signature does not pass.
     registers[4] = registers[6] ^ 1 << 50;
-    let outcome = code::run(&[msr(SCTLR, 10), ISB, AUTIA, msr(SCTLR, 11), ISB], &mut registers);
+    let outcome = code::run(
+        &[msr(SCTLR, 10), ISB, AUTIA, msr(SCTLR, 11), ISB],
+        &mut registers,
+    );
     sysreg!("sctlr_el1", registers[11]);
-    check!(outcome.is_err() || registers[4] != pointer, "a wrong signature passes");
+    check!(
+        outcome.is_err() || registers[4] != pointer,
+        "a wrong signature passes"
+    );
 }

@@ -67,7 +67,7 @@ fn running() -> [u64; 6] {
 fn vector_moves(load: bool) -> [u32; 16] {
     let mut word = if load { 0xAD40_0000 } else { 0xAD00_0000_u32 };
     core::array::from_fn(|_| {
-        let current = word | (word & 0x1F) + 1 << 10;
+        let current = word | (((word & 0x1F) + 1) << 10);
         // The next two registers, 32 bytes on.
         word += 2 | 2 << 15;
         current
@@ -83,19 +83,23 @@ fn write(register: u32, value: u64) -> bool {
 impl Pattern {
     /// Fills this CPU's registers and remembers what they keep of it.
     pub(crate) fn fill(seed: u64) -> Self {
-        let mut random = Random::new(seed << 8 | percpu::index() as u64 + 1);
-        let vectors = Vectors(core::array::from_fn(|_| random.next()));
+        let mut random = Random::new((seed << 8) + percpu::index() as u64 + 1);
+        let vectors = Vectors(core::array::from_fn(|_| random.draw()));
         let mut registers = [0; 30];
         registers[0] = vectors.0.as_ptr() as u64;
-        check_eq!(code::run(&vector_moves(true), &mut registers), Ok(()), "loading v0 to v31");
+        check_eq!(
+            code::run(&vector_moves(true), &mut registers),
+            Ok(()),
+            "loading v0 to v31"
+        );
         // ESR and FAR change when a register is not there: those come first.
         for (_, register, mask) in SYSTEM.iter().rev() {
-            write(*register, random.next() & mask);
+            write(*register, random.draw() & mask);
         }
         let mut system = [None; SYSTEM.len()];
         for _ in 0..2 {
             for ((_, register, mask), slot) in SYSTEM.iter().zip(&mut system) {
-                if slot.is_none() && write(*register, random.next() & mask) {
+                if slot.is_none() && write(*register, random.draw() & mask) {
                     let mut registers = [0; 30];
                     if code::run(&[mrs(*register, 0)], &mut registers).is_ok() {
                         *slot = Some(registers[0]);
@@ -109,7 +113,11 @@ impl Pattern {
                 write(*register, *value);
             }
         }
-        Self { system, vectors, running: running() }
+        Self {
+            system,
+            vectors,
+            running: running(),
+        }
     }
 
     /// Checks that everything is as it was filled.
@@ -118,7 +126,11 @@ impl Pattern {
         for ((name, register, _), slot) in SYSTEM.iter().zip(&self.system) {
             let Some(expected) = slot else { continue };
             let mut registers: Registers = [0; 30];
-            check_eq!(code::run(&[mrs(*register, 0)], &mut registers), Ok(()), "reading {name}");
+            check_eq!(
+                code::run(&[mrs(*register, 0)], &mut registers),
+                Ok(()),
+                "reading {name}"
+            );
             check_eq!(registers[0], *expected, "{name} on CPU {cpu} after {after}");
         }
         let found = Vectors([0; 64]);
@@ -126,11 +138,23 @@ impl Pattern {
         // The callee writes through this address.
         let mut found = core::hint::black_box(found);
         registers[0] = found.0.as_mut_ptr() as u64;
-        check_eq!(code::run(&vector_moves(false), &mut registers), Ok(()), "storing v0 to v31");
+        check_eq!(
+            code::run(&vector_moves(false), &mut registers),
+            Ok(()),
+            "storing v0 to v31"
+        );
         let found = core::hint::black_box(found);
         for (index, (found, expected)) in found.0.iter().zip(&self.vectors.0).enumerate() {
-            check_eq!(*found, *expected, "half {index} of v0-v31 on CPU {cpu} after {after}");
+            check_eq!(
+                *found,
+                *expected,
+                "half {index} of v0-v31 on CPU {cpu} after {after}"
+            );
         }
-        check_eq!(running(), self.running, "translation registers on CPU {cpu} after {after}");
+        check_eq!(
+            running(),
+            self.running,
+            "translation registers on CPU {cpu} after {after}"
+        );
     }
 }
