@@ -12,7 +12,7 @@ pub(crate) struct Affinity(u32);
 
 impl Affinity {
     /// Takes the affinity fields of MPIDR_EL1, which are also those of
-    /// IROUTER<n>. Other bits are ignored.
+    /// `IROUTER<n>`. Other bits are ignored.
     pub(crate) const fn from_mpidr(mpidr: u64) -> Self {
         Self((mpidr >> 8 & 0xFF00_0000) as u32 | (mpidr & 0x00FF_FFFF) as u32)
     }

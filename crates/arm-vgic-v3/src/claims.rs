@@ -39,6 +39,15 @@ impl Claims {
         private
     }
 
+    /// Adds `bits` of bank 0, the SGIs and PPIs. Tells whether that is news.
+    pub(crate) fn add_private(&mut self, bits: u32) -> bool {
+        let [private, ..] = &mut self.words;
+        let news = bits & !*private != 0;
+        *private |= bits;
+        self.summary |= 1;
+        news
+    }
+
     /// Makes bank 0, the SGIs and PPIs, exactly `bits` and returns what it was.
     pub(crate) fn replace_private(&mut self, bits: u32) -> u32 {
         let [private, ..] = &mut self.words;
@@ -51,19 +60,19 @@ impl Claims {
         self.summary == 0
     }
 
-    /// Tells whether there are at most `room`.
-    pub(crate) fn fit(&self, mut room: usize) -> bool {
+    /// Tells whether there are at most as many as bits are set in `room`.
+    pub(crate) fn fit(&self, mut room: u16) -> bool {
         let mut summary = self.summary;
         while summary != 0 {
             let word = summary.trailing_zeros() as usize;
             summary &= summary - 1;
             let mut bits = self.words.get(word).copied().unwrap_or_default();
             while bits != 0 {
-                bits &= bits - 1;
-                let Some(less) = room.checked_sub(1) else {
+                if room == 0 {
                     return false;
-                };
-                room = less;
+                }
+                bits &= bits - 1;
+                room &= room - 1;
             }
         }
         true
@@ -123,7 +132,7 @@ mod tests {
         claims.remove(1, 0b001);
         assert_eq!(claims.replace_private(0), 1 << 7);
         assert_eq!(claims.iter().collect::<Vec<_>>(), [34, 1019]);
-        assert!(claims.fit(2) && !claims.fit(1) && !claims.is_empty());
+        assert!(claims.fit(0b1010) && !claims.fit(0b1000) && !claims.is_empty());
         let mut taken = claims.clone();
         let all: Vec<_> = core::iter::from_fn(|| taken.take_first()).collect();
         assert_eq!(all, [34, 1019]);

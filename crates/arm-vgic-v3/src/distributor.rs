@@ -223,7 +223,7 @@ fn check_width(offset: u64, width: Width) -> Result<(), AccessError> {
     }
 }
 
-/// Returns the bank of SPIs and the number in it whose IROUTER<n> lies at
+/// Returns the bank of SPIs and the number in it whose `IROUTER<n>` lies at
 /// `offset`, or `None` if no router does.
 fn router_at(offset: u64) -> Option<(usize, u32)> {
     if !(gicd::IROUTER..gicd::IROUTER_END).contains(&offset) {

@@ -1,9 +1,8 @@
 //! Into the list registers.
 //!
-//! [`Vgic::flush`] alone writes list registers and [`Vgic::fold`] alone reads
-//! them. Between the two the list registers are the truth about the interrupts
-//! in them. A fold takes everything back, a flush hands out anew in the order of
-//! priority; list registers that come out the same are not written.
+//! Between a flush and the next fold the list registers are the truth about the
+//! interrupts in them. A fold takes everything back, a flush hands out anew;
+//! list registers that come out the same are not written.
 //!
 //! When there are more interrupts than list registers, those of the highest
 //! priority get one, and always at least one that is pending if any is. So "no
@@ -21,7 +20,7 @@ use crate::cpu_interface::CpuInterface;
 use crate::ich::IchRegs;
 use crate::irq::Groups;
 use crate::list_register::ListRegister;
-use crate::overflow::{self, Selection};
+use crate::overflow;
 use crate::redistributor::Redistributor;
 use crate::regs::{hcr, vmcr};
 use crate::spi::SpiBank;
@@ -36,48 +35,56 @@ impl Vgic {
             return;
         };
         let interface = &one.interface;
-        // Without a fold in between nothing can be handed out anew.
-        debug_assert!(interface.listed == 0, "vCPU {vcpu} was not folded");
-        let settled =
-            interface.claims.is_empty() && interface.occupied == 0 && interface.hcr == hcr::EN;
-        if !settled && interface.loaded && interface.listed == 0 {
+        let settled = interface.claims.is_empty()
+            && interface.occupied == interface.listed
+            && interface.hcr == hcr::EN;
+        if !settled && interface.loaded {
             hand_out(one, &mut self.spis, self.groups, ich);
         }
     }
 }
 
 /// Fills the list registers from the claims of `one`.
+#[inline(never)]
 fn hand_out(one: &mut Redistributor, spis: &mut [SpiBank], groups: Groups, ich: &mut impl IchRegs) {
-    let room = usize::from(one.interface.lr_count);
-    let (mut count, mut control) = (0, hcr::EN);
-    if one.interface.claims.fit(room) {
-        while let Some(intid) = one.interface.claims.take_first() {
-            fill(count, intid, one, spis, groups, ich);
-            count += 1;
-        }
-    } else {
-        let selection = overflow::select(one, spis, room);
-        control = one.interface.control_for(&selection);
+    if one.interface.claims.fit(one.interface.free()) {
+        hand_out_all(one, spis, groups, ich);
+        return;
+    }
+    let control = if one.interface.listed == 0 {
+        let selection = overflow::select(one, spis, one.interface.lr_count.into());
         for intid in selection.chosen() {
             one.interface
                 .claims
                 .remove(intid as usize / 32, 1 << (intid % 32));
-            fill(count, intid, one, spis, groups, ich);
-            count += 1;
+            fill(intid, one, spis, groups, ich);
         }
-    }
-    let interface = &mut one.interface;
-    interface.empty_from(count, ich);
-    // With EOIs counted the register no longer holds what was written.
-    if control != interface.hcr || control & hcr::LRENPIE != 0 {
-        interface.hcr = control;
-        ich.write_hcr(control);
-    }
+        one.interface
+            .control_for(selection.pending_left, selection.active_left)
+    } else {
+        // Not folded: what does not fit waits until the list registers drain.
+        one.interface.control_for(true, true)
+    };
+    one.interface.finish(control, ich);
 }
 
-/// Fills list register `n` with the interrupt `intid`, which is claimed no more.
+/// Fills free list registers, which suffice, with all claims of `one`.
+#[inline(always)]
+pub(crate) fn hand_out_all(
+    one: &mut Redistributor,
+    spis: &mut [SpiBank],
+    groups: Groups,
+    ich: &mut impl IchRegs,
+) {
+    while let Some(intid) = one.interface.claims.take_first() {
+        fill(intid, one, spis, groups, ich);
+    }
+    one.interface.finish(hcr::EN, ich);
+}
+
+/// Fills a list register with the interrupt `intid`, which is claimed no more.
+#[inline(always)]
 fn fill(
-    n: usize,
     intid: u32,
     one: &mut Redistributor,
     spis: &mut [SpiBank],
@@ -86,11 +93,7 @@ fn fill(
 ) {
     let number = intid % 32;
     let entry = match (intid as usize / 32).checked_sub(1) {
-        None => {
-            let physical = one.physical.get((number % 16) as usize).copied();
-            let physical = physical.unwrap_or_default();
-            one.bank.hand_out(number, intid, physical, false, groups)
-        }
+        None => one.hand_out(number, groups),
         Some(index) => {
             let Some(spis) = spis.get_mut(index) else {
                 return;
@@ -100,41 +103,64 @@ fn fill(
             spis.bank.hand_out(number, intid, 0, moved, groups)
         }
     };
-    one.interface.put(n, entry, ich);
+    one.interface.put(entry, ich);
+}
+
+impl Redistributor {
+    /// Fills a list register for the SGI or PPI `intid`.
+    #[inline]
+    pub(crate) fn hand_out(&mut self, intid: u32, groups: Groups) -> ListRegister {
+        let physical = self.physical.get((intid % 16) as usize).copied();
+        let physical = physical.unwrap_or_default();
+        self.bank.hand_out(intid, intid, physical, false, groups)
+    }
 }
 
 impl CpuInterface {
-    /// Brings one list register to `value`.
-    fn put(&mut self, n: usize, value: ListRegister, ich: &mut impl IchRegs) {
-        let Some(shadow) = self.lrs.get_mut(n) else {
+    /// Returns the list registers that hold nothing of ours, as a bit set.
+    pub(crate) fn free(&self) -> u16 {
+        (u16::MAX >> (16 - self.lr_count)) & !self.listed
+    }
+
+    /// Brings the first free list register to `value`.
+    fn put(&mut self, value: ListRegister, ich: &mut impl IchRegs) {
+        let n = self.free().trailing_zeros();
+        let Some(shadow) = self.lrs.get_mut(n as usize) else {
             return;
         };
         if *shadow != value || self.occupied >> n & 1 == 0 {
             *shadow = value;
-            ich.write_lr(n, value);
+            ich.write_lr(n as usize, value);
         }
         self.listed |= 1 << n;
         self.occupied |= 1 << n;
     }
 
-    /// Empties the list registers from number `first` on.
-    fn empty_from(&mut self, first: usize, ich: &mut impl IchRegs) {
-        let mut rest = u32::from(self.occupied) >> first << first;
+    /// Empties the list registers that hold nothing of ours and brings
+    /// ICH_HCR_EL2 to `control`.
+    #[inline]
+    fn finish(&mut self, control: u64, ich: &mut impl IchRegs) {
+        let mut rest = self.occupied & !self.listed;
+        self.occupied = self.listed;
         while rest != 0 {
             let n = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            self.occupied &= !(1 << n);
             if let Some(shadow) = self.lrs.get_mut(n) {
                 *shadow = ListRegister::EMPTY;
                 ich.write_lr(n, ListRegister::EMPTY);
             }
         }
+        // With EOIs counted the register no longer holds what was written.
+        if control != self.hcr || control & hcr::LRENPIE != 0 {
+            self.hcr = control;
+            ich.write_hcr(control);
+        }
     }
 
     /// Returns the maintenance requests for what found no list register.
-    fn control_for(&self, selection: &Selection) -> u64 {
+    fn control_for(&self, pending_left: bool, active_left: bool) -> u64 {
         let mut value = hcr::EN;
-        if selection.pending_left {
+        if pending_left {
             let when_changed = |enabled: u64, die: u64, eie: u64| {
                 if self.vmcr & enabled != 0 { die } else { eie }
             };
@@ -142,7 +168,7 @@ impl CpuInterface {
                 | when_changed(vmcr::VENG0, hcr::VGRP0DIE, hcr::VGRP0EIE)
                 | when_changed(vmcr::VENG1, hcr::VGRP1DIE, hcr::VGRP1EIE);
         }
-        if selection.active_left {
+        if active_left {
             value |= hcr::LRENPIE;
             if self.vmcr & vmcr::VEOIM != 0 && self.can_trap_dir {
                 value |= hcr::TDIR;

@@ -5,6 +5,7 @@ use vm_contract::{IntId, VcpuId};
 use crate::ich::IchRegs;
 use crate::irq::{Returned, set_bits};
 use crate::kicks::Kicks;
+use crate::list_register::ListRegister;
 use crate::redistributor::Redistributor;
 use crate::regs::hcr;
 use crate::vgic::{Vgic, place};
@@ -16,27 +17,35 @@ pub struct Folded {
     /// Other vCPUs that got something to deliver. The folded one is not among
     /// them: it must be flushed anyhow before it runs again.
     pub kicks: Kicks,
-    deactivate: [u16; 4],
-    deactivate_count: u8,
+    /// Up to four physical INTIDs of 16 bits; zero is none.
+    deactivate: u64,
 }
 
 impl Folded {
     /// Returns the physical interrupts that the caller must deactivate
     /// (ICC_DIR_EL1) on this CPU: the guest has ended the virtual ones, but not
     /// through a list register that would have done it.
-    pub fn deactivate(&self) -> impl Iterator<Item = IntId> + use<'_> {
-        let listed = self.deactivate.iter().take(self.deactivate_count.into());
-        listed.filter_map(|&physical| IntId::new(physical.into()))
+    pub fn deactivate(&self) -> impl Iterator<Item = IntId> + use<> {
+        let mut rest = self.deactivate;
+        core::iter::from_fn(move || {
+            #[expect(clippy::cast_possible_truncation, reason = "sixteen bits are meant")]
+            let first = rest as u16;
+            rest >>= 16;
+            if first == 0 {
+                None
+            } else {
+                IntId::new(first.into())
+            }
+        })
     }
 
     /// Adds a physical interrupt. Tells whether there was room.
     fn add_deactivation(&mut self, physical: u16) -> bool {
-        let slot = self.deactivate.get_mut(usize::from(self.deactivate_count));
-        slot.is_some_and(|slot| {
-            *slot = physical;
-            self.deactivate_count += 1;
-            true
-        })
+        let room = self.deactivate >> 48 == 0;
+        if room {
+            self.deactivate = self.deactivate << 16 | u64::from(physical);
+        }
+        room
     }
 }
 
@@ -45,24 +54,30 @@ impl Vgic {
     /// in this CPU. [`flush`](Self::flush) must follow before it runs. A vCPU
     /// that is not loaded is left alone.
     #[inline]
-    pub fn fold(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Folded {
+    pub fn fold(&mut self, vcpu: VcpuId, ich: &impl IchRegs) -> Folded {
         let mut folded = Folded::default();
+        self.fold_into(vcpu, ich, &mut folded);
+        folded
+    }
+
+    /// Folds, and adds to `folded` what comes of it.
+    #[inline(never)]
+    pub(crate) fn fold_into(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
         if let Some(one) = self.redistributors.get_mut(vcpu.index())
             && one.interface.loaded
         {
             one.interface.vmcr = ich.read_vmcr();
             if one.interface.hcr & hcr::LRENPIE != 0 {
                 // Before the list registers give back theirs: those are not meant.
-                self.end_counted(vcpu, ich, &mut folded);
+                self.end_counted(vcpu, ich, folded);
             }
-            self.take_all_back(vcpu, ich, &mut folded);
+            self.take_all_back(vcpu, ich, folded);
         }
-        folded
     }
 
     /// Takes back what the list registers hold.
     #[inline]
-    fn take_all_back(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs, folded: &mut Folded) {
+    fn take_all_back(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
         let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
             return;
         };
@@ -71,23 +86,17 @@ impl Vgic {
         while listed != 0 {
             let n = listed.trailing_zeros() as usize;
             listed &= listed - 1;
-            let now = ich.read_lr(n);
             let Some(shadow) = one.interface.lrs.get_mut(n) else {
                 continue;
             };
+            let now = ich.read_lr(n);
             let written = core::mem::replace(shadow, now);
-            let word = written.intid() / 32;
-            let bit = 1 << (written.intid() % 32);
+            let (word, bit) = (written.intid() / 32, 1 << (written.intid() % 32));
             touched |= 1 << word;
             match word.checked_sub(1) {
-                None => {
-                    if one.bank.take_back(bit, written, now) == Returned::PhysicalActive {
-                        one.give_physical_back(bit, folded);
-                    }
-                }
+                None => one.take_back(bit, written, now, folded),
                 Some(index) => {
                     if let Some(spis) = self.spis.get_mut(index as usize) {
-                        // SPIs are never linked.
                         spis.bank.take_back(bit, written, now);
                     }
                 }
@@ -97,11 +106,16 @@ impl Vgic {
             one.settle(self.groups);
         }
         if touched > 1 {
-            for number in set_bits(touched >> 1) {
-                self.spis_changed(number as usize, 0, &mut folded.kicks);
-            }
-            folded.kicks.remove(vcpu);
+            self.settle_spis(touched >> 1, vcpu, folded);
         }
+    }
+
+    /// Settles the banks of SPIs in `touched` after `vcpu` gave some back.
+    pub(crate) fn settle_spis(&mut self, touched: u32, vcpu: VcpuId, folded: &mut Folded) {
+        for number in set_bits(touched) {
+            self.spis_changed(number as usize, 0, &mut folded.kicks);
+        }
+        folded.kicks.remove(vcpu);
     }
 
     /// Ends as many interrupts as the guest has ended without a list register.
@@ -176,6 +190,21 @@ impl Vgic {
 }
 
 impl Redistributor {
+    /// Takes the SGI or PPI `bit` back from the list register that was filled
+    /// with `written` and now reads `now`.
+    #[inline]
+    pub(crate) fn take_back(
+        &mut self,
+        bit: u32,
+        written: ListRegister,
+        now: ListRegister,
+        folded: &mut Folded,
+    ) {
+        if self.bank.take_back(bit, written, now) == Returned::PhysicalActive {
+            self.give_physical_back(bit, folded);
+        }
+    }
+
     /// Asks for the deactivation of the physical interrupt behind `bit`.
     #[cold]
     fn give_physical_back(&mut self, bit: u32, folded: &mut Folded) {

@@ -17,9 +17,9 @@ pub trait IchRegs {
     fn preemption_bits(&self) -> u32;
     /// Tells whether ICH_HCR_EL2.TDIR exists (ICH_VTR_EL2.TDS).
     fn can_trap_dir(&self) -> bool;
-    /// Reads ICH_LR<n>_EL2.
+    /// Reads `ICH_LR<n>_EL2`.
     fn read_lr(&self, n: usize) -> ListRegister;
-    /// Writes ICH_LR<n>_EL2.
+    /// Writes `ICH_LR<n>_EL2`.
     fn write_lr(&mut self, n: usize, value: ListRegister);
     /// Reads ICH_VMCR_EL2.
     fn read_vmcr(&self) -> u64;
@@ -29,13 +29,13 @@ pub trait IchRegs {
     fn read_hcr(&self) -> u64;
     /// Writes ICH_HCR_EL2.
     fn write_hcr(&mut self, value: u64);
-    /// Reads ICH_AP0R<n>_EL2.
+    /// Reads `ICH_AP0R<n>_EL2`.
     fn read_ap0r(&self, n: usize) -> u64;
-    /// Writes ICH_AP0R<n>_EL2.
+    /// Writes `ICH_AP0R<n>_EL2`.
     fn write_ap0r(&mut self, n: usize, value: u64);
-    /// Reads ICH_AP1R<n>_EL2.
+    /// Reads `ICH_AP1R<n>_EL2`.
     fn read_ap1r(&self, n: usize) -> u64;
-    /// Writes ICH_AP1R<n>_EL2.
+    /// Writes `ICH_AP1R<n>_EL2`.
     fn write_ap1r(&mut self, n: usize, value: u64);
 }
 

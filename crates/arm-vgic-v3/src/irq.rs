@@ -44,6 +44,17 @@ impl Groups {
     }
 }
 
+/// What became of an SGI that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Its list register must be looked at.
+    Listed,
+    /// It wants a list register.
+    Deliverable,
+    /// It is disabled, or active and tracked as such.
+    Waiting,
+}
+
 /// 32 interrupts; bit `n` of each word belongs to the interrupt `n` of the bank.
 #[derive(Clone, Debug)]
 pub(crate) struct Bank {
@@ -68,6 +79,8 @@ pub(crate) struct Bank {
     pub(crate) active: u32,
     /// Held in a list register of the vCPU that it belongs to.
     pub(crate) listed: u32,
+    /// Listed, but no longer as the list register says.
+    pub(crate) stale: u32,
     /// Linked to a physical interrupt that is active.
     pub(crate) linked: u32,
     /// Priorities; only implemented bits are ever set.
@@ -93,6 +106,7 @@ impl Bank {
             lent_line: 0,
             active: 0,
             listed: 0,
+            stale: 0,
             linked: 0,
             priority: [0; 32],
             taken_group: 0,
@@ -184,6 +198,28 @@ impl Bank {
         self.linked &= !idle;
         self.line &= !idle;
         idle
+    }
+
+    /// Notes that what the list registers say of `touched` may be wrong. Tells
+    /// whether any of them is in one.
+    pub(crate) fn mark_stale(&mut self, touched: u32) -> bool {
+        let stale = touched & self.listed;
+        self.stale |= stale;
+        stale != 0
+    }
+
+    /// Latches the SGI `bit`. Tells whether it can now be delivered; if it is
+    /// listed, its list register is stale.
+    #[inline]
+    pub(crate) fn send(&mut self, bit: u32, groups: Groups) -> Sent {
+        self.latch |= bit;
+        if self.mark_stale(bit) {
+            Sent::Listed
+        } else if self.enabled & groups.enabled(self.group) & !self.active & bit != 0 {
+            Sent::Deliverable
+        } else {
+            Sent::Waiting
+        }
     }
 
     /// Returns the value of one of the registers that have a bit per interrupt.

@@ -52,10 +52,10 @@ impl Vgic {
     /// list register passes on, or until [`lower_hw_ppi`](Self::lower_hw_ppi)
     /// or [`Folded::deactivate`](crate::Folded::deactivate) hands it back.
     ///
-    /// `intid` must be a PPI and `physical` an SGI, PPI or SPI; anything else
-    /// is ignored.
+    /// `intid` must be a PPI and `physical` a PPI or SPI; anything else is
+    /// ignored.
     pub fn raise_hw_ppi(&mut self, vcpu: VcpuId, intid: IntId, physical: IntId) -> Kicks {
-        if !intid.is_ppi() || physical.raw() >= IntId::SPI_END {
+        if !intid.is_ppi() || !(physical.is_ppi() || physical.is_spi()) {
             return Kicks::NONE;
         }
         let Some(one) = self.redistributors.get_mut(vcpu.index()) else {

@@ -1,4 +1,4 @@
-//! The format of a list register, ICH_LR<n>_EL2.
+//! The format of a list register, `ICH_LR<n>_EL2`.
 
 /// The value of one list register.
 ///

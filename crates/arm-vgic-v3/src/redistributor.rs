@@ -4,7 +4,7 @@ use vm_contract::{AccessError, VcpuId, Width};
 
 use crate::affinity::Affinity;
 use crate::cpu_interface::CpuInterface;
-use crate::irq::{Bank, Groups};
+use crate::irq::{Bank, Groups, Sent};
 use crate::kicks::Kicks;
 use crate::regs::{self, IrqRegister, gicr};
 use crate::spi::SpiBank;
@@ -56,8 +56,19 @@ impl Redistributor {
     /// Settles a change of SGIs or PPIs. Tells whether the vCPU must look again
     /// at what it put into its list registers.
     pub(crate) fn changed(&mut self, touched: u32, groups: Groups) -> bool {
-        let waiting = self.interface.claims.private();
-        self.settle(groups) | (touched & (self.bank.listed | waiting) != 0)
+        let waiting = touched & self.interface.claims.private() != 0;
+        self.bank.mark_stale(touched) | waiting | self.settle(groups)
+    }
+
+    /// Sends the SGI `bit`. Tells whether the vCPU must take note.
+    #[inline]
+    pub(crate) fn send(&mut self, bit: u32, groups: Groups) -> bool {
+        match self.bank.send(bit, groups) {
+            Sent::Listed => true,
+            // If it was claimed already, the vCPU has been told.
+            Sent::Deliverable => self.interface.claims.add_private(bit),
+            Sent::Waiting => false,
+        }
     }
 
     /// Returns the bank of the interrupt `intid` as this vCPU sees it.

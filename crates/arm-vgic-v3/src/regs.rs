@@ -29,7 +29,7 @@ pub(crate) mod gicd {
     /// SGIs reach Aff0 values from 0 to 255.
     pub(crate) const TYPER_RSS: u32 = 1 << 26;
 
-    /// IROUTER<n>.Interrupt_Routing_Mode: any one participating vCPU.
+    /// `IROUTER<n>.Interrupt_Routing_Mode`: any one participating vCPU.
     pub(crate) const IROUTER_IRM: u64 = 1 << 31;
 }
 

@@ -64,11 +64,9 @@ impl Vgic {
             let vcpu = VcpuId::new(target);
             if let Some(one) = redistributors.get_mut(vcpu.index())
                 && (register == SgiRegister::Sgi1 || one.bank.group & mask == 0)
+                && one.send(mask, groups)
             {
-                let touched = one.bank.latch(mask);
-                if one.changed(touched, groups) {
-                    kicks.insert(vcpu);
-                }
+                kicks.insert(vcpu);
             }
         };
         if request.is_broadcast() {

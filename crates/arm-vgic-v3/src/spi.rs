@@ -17,9 +17,9 @@ pub(crate) struct SpiBank {
     claimed: u32,
     /// The interrupts whose route names a vCPU.
     routed: u32,
-    /// IROUTER<n>.Interrupt_Routing_Mode.
+    /// `IROUTER<n>.Interrupt_Routing_Mode`.
     pub(crate) any_vcpu: u32,
-    /// The affinity in IROUTER<n>.
+    /// The affinity in `IROUTER<n>`.
     route: [Affinity; 32],
     /// The vCPU that the route names.
     target: [u16; 32],
@@ -47,7 +47,8 @@ impl SpiBank {
 
     /// Adds the vCPUs that hold one of `touched` in a list register, or would if
     /// they had enough of them.
-    pub(crate) fn kick_holders(&self, touched: u32, kicks: &mut Kicks) {
+    pub(crate) fn kick_holders(&mut self, touched: u32, kicks: &mut Kicks) {
+        self.bank.mark_stale(touched);
         for number in set_bits(touched & (self.bank.listed | self.claimed)) {
             kicks.insert(lookup(&self.holder, number));
         }
@@ -108,14 +109,14 @@ impl SpiBank {
             || self.routed >> number & 1 == 0
     }
 
-    /// Returns IROUTER<n> for interrupt `number` of the bank.
+    /// Returns `IROUTER<n>` for interrupt `number` of the bank.
     pub(crate) fn router(&self, number: u32) -> u64 {
         let affinity = self.route.get(number as usize).copied().unwrap_or_default();
         let any = self.any_vcpu >> number & 1 != 0;
         affinity.to_mpidr() | if any { gicd::IROUTER_IRM } else { 0 }
     }
 
-    /// Writes IROUTER<n> for interrupt `number` of the bank. The caller has
+    /// Writes `IROUTER<n>` for interrupt `number` of the bank. The caller has
     /// taken its claim back.
     pub(crate) fn set_router(&mut self, number: u32, value: u64) {
         if let Some(route) = self.route.get_mut(number as usize) {

@@ -18,6 +18,7 @@ impl Bank {
     /// INTID is `intid` and whose physical interrupt, if linked, is `physical`.
     /// `moved` says that another vCPU gets it the next time. The interrupt is
     /// listed from now on.
+    #[inline]
     pub(crate) fn hand_out(
         &mut self,
         number: u32,
@@ -27,20 +28,33 @@ impl Bank {
         groups: Groups,
     ) -> ListRegister {
         let bit = 1 << number;
-        let (priority, active, group1) = self.rank(number);
-        let blank = ListRegister::new(intid, priority, group1);
         self.listed |= bit;
-        if !active {
-            self.lend(bit);
-            let entry = blank.pending();
-            return if self.linked & bit != 0 {
-                entry.linked(physical)
-            } else {
-                self.resampled(bit, entry)
-            };
+        if self.active & bit != 0 {
+            return self.hand_out_active(number, intid, physical, moved, groups);
         }
+        self.lend(bit);
+        let priority = byte(&self.priority, number);
+        let entry = ListRegister::new(intid, priority, self.group & bit != 0).pending();
+        if self.linked & bit != 0 {
+            entry.linked(physical)
+        } else {
+            self.resampled(bit, entry)
+        }
+    }
 
-        let entry = blank.active();
+    /// Fills a list register for an active interrupt.
+    #[inline(never)]
+    fn hand_out_active(
+        &mut self,
+        number: u32,
+        intid: u32,
+        physical: u16,
+        moved: bool,
+        groups: Groups,
+    ) -> ListRegister {
+        let bit = 1 << number;
+        let (priority, _, group1) = self.rank(number);
+        let entry = ListRegister::new(intid, priority, group1).active();
         if self.linked & bit != 0 {
             // A linked list register must not be active and pending: the
             // pending half waits here, and deactivation asks for maintenance.
@@ -84,6 +98,7 @@ impl Bank {
 
     /// Takes the interrupt `bit` back from the list register that was filled
     /// with `written` and now reads `now`.
+    #[inline]
     pub(crate) fn take_back(
         &mut self,
         bit: u32,
@@ -91,6 +106,7 @@ impl Bank {
         now: ListRegister,
     ) -> Returned {
         self.listed &= !bit;
+        self.stale &= !bit;
         if now.is_pending() {
             self.latch |= self.lent_latch & bit;
             self.line |= self.lent_line & bit;

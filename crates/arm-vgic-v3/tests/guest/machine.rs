@@ -1,7 +1,7 @@
 //! A VM in miniature: a vGIC, a CPU for each vCPU, and a hypervisor that
 //! serves kicks and maintenance interrupts at once.
 
-use arm_vgic_v3::{FakeIch, Frame, Group, Kicks, SgiRegister, Vgic, VgicConfig};
+use arm_vgic_v3::{FakeIch, Folded, Frame, Group, Kicks, SgiRegister, Vgic, VgicConfig};
 use vm_contract::{IntId, VcpuId, Width};
 
 pub(crate) const BOOT: VcpuId = VcpuId::new(0);
@@ -80,18 +80,29 @@ impl Machine {
         let ich = &mut self.cpus[vcpu.index()];
         let folded = self.vgic.fold(vcpu, ich);
         self.vgic.flush(vcpu, ich);
+        self.take_note(folded);
+    }
+
+    /// Does as much of that as a kick or a maintenance interrupt asks for.
+    fn touch_up(&mut self, vcpu: VcpuId) {
+        let ich = &mut self.cpus[vcpu.index()];
+        let folded = self.vgic.refresh(vcpu, ich);
+        self.take_note(folded);
+    }
+
+    fn take_note(&mut self, folded: Folded) {
         self.deactivated.extend(folded.deactivate().map(IntId::raw));
         self.serve(folded.kicks);
     }
 
     pub(crate) fn serve(&mut self, kicks: Kicks) {
-        kicks.iter().for_each(|vcpu| self.refresh(vcpu));
+        kicks.iter().for_each(|vcpu| self.touch_up(vcpu));
     }
 
     /// Serves maintenance interrupts, which must then be gone.
     pub(crate) fn maintain(&mut self, vcpu: VcpuId) {
         if self.cpus[vcpu.index()].maintenance() {
-            self.refresh(vcpu);
+            self.touch_up(vcpu);
             assert!(
                 !self.cpus[vcpu.index()].maintenance(),
                 "maintenance interrupts storm"
