@@ -158,3 +158,6 @@ fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, V
     vcpu.unload(cpu)?;
     Ok(outcome)
 }
+
+#[cfg(test)]
+mod tests;

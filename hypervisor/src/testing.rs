@@ -1,5 +1,18 @@
 //! Doubles that the tests of several modules use.
 
+mod baton;
+mod board;
+mod cpu;
+mod guest;
+mod ich;
+mod rig;
+
+pub(crate) use baton::Mood;
+pub(crate) use board::FakeBoard;
+pub(crate) use cpu::Deed;
+pub(crate) use guest::Inside;
+pub(crate) use rig::{Plan, Rig};
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -14,7 +27,6 @@ use s2_mmu::{HwVmid, Stage2Config};
 use vm_contract::{HostPhysAddr, HostPhysAddrRange, VmId};
 
 use crate::console::{Console, HostUart};
-use crate::cpu::{Machine, PcpuId};
 use crate::frames::{FRAME_BYTES, FramePool};
 use crate::vm::{HostFacts, Vm, VmBuilder};
 
@@ -93,57 +105,53 @@ impl HostUart for FakeUart {
     }
 }
 
-/// A machine whose kicks are counted.
-#[derive(Default)]
-pub(crate) struct FakeMachine {
-    pub(crate) kicks: Mutex<Vec<PcpuId>>,
-}
+/// What every guest consists of: a NOP.
+const IMAGE: [u8; 4] = [0x1f, 0x20, 0x03, 0xd5];
 
-impl Machine for FakeMachine {
-    fn kick(&self, cpu: PcpuId) {
-        self.kicks.lock().expect("no test panics while it holds this").push(cpu);
-    }
+/// Memory of every VM.
+pub(crate) const VM_BYTES: u64 = 4 << 20;
 
-    fn now_ticks(&self) -> u64 {
-        0
-    }
-
-    fn ticks_per_second(&self) -> u64 {
-        62_500_000
-    }
-
-    fn clean_to_coherency(&self, _range: HostPhysAddrRange) {}
-}
-
-/// Returns a VM with `vcpus` vCPUs and 16 MiB of memory, started: vCPU 0 is on.
-pub(crate) fn vm(vcpus: u32) -> Vm {
-    let machine: &'static FakeMachine = Box::leak(Box::default());
+/// Builds a VM on `machine` whose vCPUs live at `homes`.
+fn build(
+    machine: &'static FakeBoard,
+    console: &Arc<Console>,
+    pool: &Arc<FramePool>,
+    id: VmId,
+    homes: &[u32],
+    firmware: bool,
+) -> Vm {
     let host = HostFacts {
         stage2: Stage2Config::from_parange(5, Some(40)),
-        id_registers: Arc::new(IdRegisters::default()),
+        id_registers: Arc::new(IdRegisters::new(|_| 0x1111_1111, 40)),
         midr: 0x410f_d034,
         cpu_count: 4,
         now_seconds: 0,
     };
-    let pool = frame_pool(32 << 20);
-    let console = Arc::new(Console::new(Box::new(FakeUart::default())));
-    let builder = VmBuilder { machine, host: &host, pool: &pool, console: &console };
-    let image: &'static [u8] = &[0x1f, 0x20, 0x03, 0xd5];
+    let builder = VmBuilder { machine, host: &host, pool, console };
+    let image: &'static [u8] = &IMAGE;
     let range = HostPhysAddrRange::from_start_size(HostPhysAddr::from(0x1000), image.len());
     let config = VmConfig {
-        node: String::from("/chosen/vm0"),
-        name: String::from("vm0"),
-        cpus: vcpus,
-        memory_bytes: 16 << 20,
-        boot: BootModule::Kernel(range),
+        node: String::from("/chosen/vm"),
+        name: String::from("vm"),
+        cpus: u32::try_from(homes.len()).expect("few vCPUs"),
+        memory_bytes: VM_BYTES,
+        boot: if firmware { BootModule::Firmware(range) } else { BootModule::Kernel(range) },
         ramdisk: None,
         bootargs: None,
-        affinity: Vec::new(),
+        affinity: homes.to_vec(),
     };
-    let vmid = HwVmid::new(1).expect("1 is a VMID");
-    let vm = builder
-        .build(VmId::new(0), vmid, &config, &mut TlbLog::default(), |_| image)
-        .expect("a good configuration");
+    let vmid = HwVmid::new(id.raw() + 1).expect("not zero");
+    builder
+        .build(id, vmid, &config, &mut TlbLog::default(), |_| image)
+        .expect("a good configuration")
+}
+
+/// Returns a VM with `vcpus` vCPUs, at most four, started: vCPU 0 is on.
+pub(crate) fn vm(vcpus: usize) -> Vm {
+    let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
+    let console = Arc::new(Console::new(Box::new(FakeUart::default())));
+    let homes = [0, 1, 2, 3];
+    let vm = build(machine, &console, &frame_pool(8 << 20), VmId::new(0), &homes[..vcpus], false);
     vm.boot().expect("a good image");
     vm
 }

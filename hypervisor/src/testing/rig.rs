@@ -1,0 +1,235 @@
+//! A whole machine on a host: VMs whose guests play scripts, and CPUs that run
+//! the hypervisor's own main loop, one step at a time.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::thread::{self, JoinHandle};
+
+use arm_vgic_v3::{Frame, Kicks};
+use vm_contract::{GuestMemory, GuestPhysAddr, VcpuId, VmId, Width};
+
+use super::baton::{Baton, Departure, Mood, is_abandoned};
+use super::board::FakeBoard;
+use super::cpu::{CpuState, FakeCpu};
+use super::guest::{Guest, Script};
+use super::{FakeUart, build, frame_pool};
+use crate::console::Console;
+use crate::cpu::{Machine, PcpuId};
+use crate::frames::FramePool;
+use crate::machine::Hypervisor;
+use crate::run::Residents;
+use crate::vm::Vm;
+
+/// More steps than any test needs.
+const MOST_ROUNDS: usize = 10_000;
+
+/// What a machine is made of.
+pub(crate) struct Plan<'a> {
+    /// Where the vCPUs of each VM live.
+    pub(crate) homes: &'a [&'a [u32]],
+    /// Whether guests are firmware rather than kernels.
+    pub(crate) firmware: bool,
+    pub(crate) lr_count: usize,
+    /// Where memory comes from; a pool of its own if `None`.
+    pub(crate) pool: Option<Arc<FramePool>>,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Self { homes: &[&[0]], firmware: false, lr_count: 4, pool: None }
+    }
+}
+
+/// A machine that has been started.
+pub(crate) struct Rig {
+    pub(crate) hypervisor: Arc<Hypervisor>,
+    pub(crate) uart: FakeUart,
+    board: &'static FakeBoard,
+    baton: Arc<Baton>,
+    scripts: Vec<Vec<Script>>,
+    threads: Vec<Option<JoinHandle<()>>>,
+}
+
+impl Rig {
+    /// The counter when the machine was started.
+    pub(crate) const START: u64 = 1_000_000;
+
+    /// Starts VMs whose vCPUs live on the CPUs that `homes` says, by VM.
+    pub(crate) fn new(homes: &[&[u32]]) -> Self {
+        Self::from_plan(&Plan { homes, ..Plan::default() })
+    }
+
+    pub(crate) fn from_plan(plan: &Plan<'_>) -> Self {
+        let homes = plan.homes;
+        let last_cpu = homes.iter().flat_map(|homes| homes.iter()).max().expect("some vCPU");
+        let cpu_count = u16::try_from(last_cpu + 1).expect("few CPUs");
+        let board = FakeBoard::new(cpu_count, plan.lr_count, Self::START);
+        let board: &'static FakeBoard = Box::leak(Box::new(board));
+        let uart = FakeUart::default();
+        let console = Arc::new(Console::new(Box::new(uart.clone())));
+        let pool = plan.pool.clone().unwrap_or_else(|| frame_pool(16 << 20));
+        let vms = (0..).zip(homes).map(|(n, homes)| {
+            let vm = build(board, &console, &pool, VmId::new(n), homes, plan.firmware);
+            Arc::new(vm)
+        });
+        let hypervisor =
+            Arc::new(Hypervisor::new(board, Arc::clone(&console), cpu_count, vms.collect()));
+        hypervisor.show_first_vm();
+        hypervisor.start();
+        let scripts =
+            homes.iter().map(|homes| homes.iter().map(|_| Script::default()).collect()).collect();
+        let baton = Arc::new(Baton::new(cpu_count.into()));
+        let mut rig = Self { hypervisor, uart, board, baton, scripts, threads: Vec::new() };
+        rig.threads = (0..cpu_count).map(|n| Some(rig.spawn(PcpuId::new(n)))).collect();
+        rig
+    }
+
+    fn spawn(&self, id: PcpuId) -> JoinHandle<()> {
+        let (hypervisor, baton) = (Arc::clone(&self.hypervisor), Arc::clone(&self.baton));
+        let board = self.board;
+        let guests = hypervisor.vms().iter().zip(&self.scripts).flat_map(|(vm, scripts)| {
+            vm.residents(id).map(|vcpu| {
+                Guest::new(scripts[vcpu.index()].clone(), board.cpu(id), board, Arc::clone(&baton))
+            })
+        });
+        let guests = Mutex::new(guests.collect::<Vec<_>>().into_iter());
+        thread::spawn(move || {
+            let _departure = Departure(&baton, id.index());
+            baton.await_first(id.index());
+            let mut cpu = FakeCpu::new(id, board, Arc::clone(&baton));
+            let next = || guests.lock().expect("one thread").next().expect("one per vCPU");
+            let residents = Residents::new(&hypervisor, &cpu, next);
+            residents.expect("the CPU can run them").run(&hypervisor, &mut cpu);
+        })
+    }
+
+    /// Returns what vCPU `vcpu` of VM `vm` does.
+    pub(crate) fn script(&self, vm: usize, vcpu: usize) -> &Script {
+        &self.scripts[vm][vcpu]
+    }
+
+    pub(crate) fn vm(&self, vm: usize) -> &Arc<Vm> {
+        &self.hypervisor.vms()[vm]
+    }
+
+    pub(crate) fn cpu(&self, cpu: usize) -> &CpuState {
+        &self.board.cpus()[cpu]
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.board.now_ticks()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn advance_to(&self, ticks: u64) {
+        self.board.set_now(ticks);
+    }
+
+    /// Lets `cpu` run until its guest is next entered, or until it has nothing
+    /// to do.
+    pub(crate) fn step(&mut self, cpu: usize) -> Mood {
+        let mood = self.baton.step(cpu);
+        if mood == Mood::Gone
+            && let Some(thread) = self.threads[cpu].take()
+            && let Err(payload) = thread.join()
+        {
+            resume_unwind(payload);
+        }
+        mood
+    }
+
+    /// Runs all CPUs in turn until none has anything to do, without letting
+    /// time pass.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..MOST_ROUNDS {
+            let before = self.baton.moods();
+            for cpu in 0..before.len() {
+                self.step(cpu);
+            }
+            let quiet = |moods: &[Mood]| !moods.contains(&Mood::Awake);
+            if quiet(&before) && quiet(&self.baton.moods()) {
+                return;
+            }
+        }
+        panic!("the machine never comes to rest");
+    }
+
+    /// Runs all CPUs until their main loops end. Time passes while all wait.
+    ///
+    /// # Panics
+    /// If all wait and no timer will ever wake one.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..MOST_ROUNDS {
+            self.settle();
+            if self.is_over() {
+                return;
+            }
+            let timers = self.board.cpus().iter().filter_map(|cpu| cpu.wires().next_timer());
+            let next = timers.min().unwrap_or_else(|| panic!("the machine slept for ever"));
+            self.advance_to(next.max(self.now()));
+        }
+        panic!("the machine never comes to its end");
+    }
+
+    /// Tells whether the main loops of all CPUs have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.baton.moods().iter().all(|mood| *mood == Mood::Gone)
+    }
+
+    /// Does to a VM's interrupt controller what its guest's drivers would: all
+    /// private interrupts and the first shared ones are in Group 1 and enabled.
+    pub(crate) fn enable_interrupts(&self, vm: usize) {
+        const GICD_CTLR: u64 = 0;
+        const IGROUPR: u64 = 0x80;
+        const ISENABLER: u64 = 0x100;
+        let vm = self.vm(vm);
+        let all = u64::from(u32::MAX);
+        let mut writes = alloc::vec![
+            (Frame::Distributor, GICD_CTLR, 0b11),
+            (Frame::Distributor, IGROUPR + 4, all),
+            (Frame::Distributor, ISENABLER + 4, all),
+        ];
+        for (vcpu, _) in vm.affinities() {
+            let sgi_base = u64::from(vcpu.raw()) * 0x2_0000 + 0x1_0000;
+            writes.push((Frame::Redistributors, sgi_base + IGROUPR, all));
+            writes.push((Frame::Redistributors, sgi_base + ISENABLER, all));
+        }
+        for (frame, offset, value) in writes {
+            let none = vm.with_vgic(None, |vgic| {
+                let kicks = vgic.write(VcpuId::new(0), frame, offset, Width::Word, value);
+                (kicks.is_ok_and(|kicks| kicks.is_empty()), Kicks::NONE)
+            });
+            assert!(none, "nothing is pending yet");
+        }
+    }
+
+    /// Reads a word of a guest's memory.
+    pub(crate) fn word(&self, vm: usize, address: usize) -> u32 {
+        let mut bytes = [0; 4];
+        self.vm(vm).ram().read(GuestPhysAddr::from(address), &mut bytes).expect("it is memory");
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Writes a word to a guest's memory, as its devices would.
+    pub(crate) fn set_word(&self, vm: usize, address: usize, value: u32) {
+        let address = GuestPhysAddr::from(address);
+        self.vm(vm).ram().load(address, &value.to_le_bytes()).expect("it is memory");
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.baton.abandon();
+        for thread in self.threads.iter_mut().filter_map(Option::take) {
+            if let Err(payload) = thread.join()
+                && !is_abandoned(&*payload)
+                && !thread::panicking()
+            {
+                resume_unwind(payload);
+            }
+        }
+    }
+}
