@@ -216,11 +216,7 @@ fn check_width(offset: u64, width: Width) -> Result<(), AccessError> {
         regs::CTLR | gicd::TYPER | gicd::IIDR => width == Width::Word,
         aligned => width == Width::Word || regs::identification(aligned).is_none(),
     };
-    if fits {
-        Ok(())
-    } else {
-        Err(AccessError::InvalidWidth)
-    }
+    fits.then_some(()).ok_or(AccessError::InvalidWidth)
 }
 
 /// Returns the bank of SPIs and the number in it whose `IROUTER<n>` lies at

@@ -182,11 +182,7 @@ fn check_width(offset: u64, width: Width) -> Result<(), AccessError> {
         regs::CTLR | gicr::IIDR | gicr::WAKER => width == Width::Word,
         aligned => width == Width::Word || regs::identification(aligned).is_none(),
     };
-    if fits {
-        Ok(())
-    } else {
-        Err(AccessError::InvalidWidth)
-    }
+    fits.then_some(()).ok_or(AccessError::InvalidWidth)
 }
 
 /// Splits an offset in the region into a vCPU and an offset in its frames.

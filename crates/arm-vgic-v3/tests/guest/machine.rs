@@ -22,6 +22,9 @@ pub(crate) const IROUTER: u64 = 0x6000;
 pub(crate) struct Machine {
     pub(crate) vgic: Vgic,
     pub(crate) cpus: Vec<FakeIch>,
+    /// Kicks wait until [`Machine::attend`] instead of being served at once.
+    pub(crate) slow: bool,
+    owed: Kicks,
     /// Physical interrupts deactivated, by list registers or by order, since
     /// last asked.
     deactivated: Vec<u32>,
@@ -49,6 +52,8 @@ impl Machine {
         Self {
             vgic,
             cpus,
+            slow: false,
+            owed: Kicks::NONE,
             deactivated: Vec::new(),
         }
     }
@@ -96,7 +101,20 @@ impl Machine {
     }
 
     pub(crate) fn serve(&mut self, kicks: Kicks) {
-        kicks.iter().for_each(|vcpu| self.touch_up(vcpu));
+        if self.slow {
+            self.owed.extend(kicks);
+        } else {
+            kicks.iter().for_each(|vcpu| self.touch_up(vcpu));
+        }
+    }
+
+    /// Serves the kicks that are still owed, before a guest runs on.
+    pub(crate) fn attend(&mut self) {
+        while !self.owed.is_empty() {
+            core::mem::take(&mut self.owed)
+                .iter()
+                .for_each(|vcpu| self.touch_up(vcpu));
+        }
     }
 
     /// Serves maintenance interrupts, which must then be gone.

@@ -251,6 +251,18 @@ fn group_of(intid: u32) -> Group {
 
 /// Does `op` on both sides and compares what the guest sees.
 fn step(machine: &mut Machine, model: &mut Model, op: &Op) {
+    let guest_runs = matches!(
+        op,
+        Op::OpenGroup { .. }
+            | Op::Acknowledge { .. }
+            | Op::End { .. }
+            | Op::Deactivate { .. }
+            | Op::Lower { .. }
+            | Op::Rebind { .. }
+    );
+    if guest_runs {
+        machine.attend();
+    }
     match *op {
         Op::Line {
             irq,
@@ -458,7 +470,7 @@ fn inspect(machine: &mut Machine, model: &Model) {
     }
 }
 
-fn run(lr_count: usize, split: bool, ops: &[Op]) {
+fn run(lr_count: usize, split: bool, slow: bool, ops: &[Op]) {
     let mut machine = Machine::with_cpus(VCPUS as u64, &FakeIch::new(lr_count));
     machine.enable_all();
     for vcpu in 0..VCPUS {
@@ -470,6 +482,7 @@ fn run(lr_count: usize, split: bool, ops: &[Op]) {
     machine.refresh(VcpuId::new(1));
     assert_eq!(SPIS.len() + SGIS.len() + 2, IRQS.len());
     let mut model = Model::new(split);
+    machine.slow = slow;
     for op in ops {
         step(&mut machine, &mut model, op);
         machine.check_list_registers();
@@ -488,8 +501,9 @@ proptest! {
     fn guest_sees_the_interrupts_of_a_plain_gic(
         lr_count in prop_oneof![Just(1usize), Just(2), Just(3), Just(4), Just(16)],
         split in any::<bool>(),
+        slow in any::<bool>(),
         ops in prop::collection::vec(op(), 1..250),
     ) {
-        run(lr_count, split, &ops);
+        run(lr_count, split, slow, &ops);
     }
 }
