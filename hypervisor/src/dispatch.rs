@@ -99,3 +99,6 @@ fn call<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, immediate: u16) -> Outcome {
         Answer::CpuOff | Answer::Stop(_) => Outcome::Off,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ pub struct Residents<H: AxVCpuHal> {
     vcpus: Vec<Box<Vcpu<H>>>,
     queue: RunQueue,
     slice_ticks: u64,
+    /// Who was loaded last.
+    last: Option<Seat>,
 }
 
 impl<H: AxVCpuHal> Residents<H> {
@@ -43,7 +45,7 @@ impl<H: AxVCpuHal> Residents<H> {
             vcpus.push(Vcpu::new(vm.clone(), id, hal(), shared)?);
         }
         let slice_ticks = hypervisor.machine().ticks_per_second() * SLICE_MS / 1000;
-        Ok(Self { vcpus, queue, slice_ticks })
+        Ok(Self { vcpus, queue, slice_ticks, last: None })
     }
 
     /// Gives each vCPU its turn, and sleeps while there is none to give. Returns
@@ -69,7 +71,10 @@ impl<H: AxVCpuHal> Residents<H> {
             let called = vcpu.mailbox().take();
             let vm = vcpu.vm().clone();
             match rest {
-                Rest::Blocked if vm.is_stopping() => self.queue.wake(seat),
+                Rest::Blocked if vm.is_stopping() => {
+                    self.queue.turn_off(seat);
+                    hypervisor.park(&vm, vcpu.id());
+                }
                 Rest::Blocked if called && vcpu.is_deliverable() => self.queue.wake(seat),
                 Rest::Off if called => {
                     if let Some(start) = vm.take_start(vcpu.id()) {
@@ -93,6 +98,11 @@ impl<H: AxVCpuHal> Residents<H> {
         let Some(vcpu) = self.vcpus.get_mut(seat.index()) else { return };
         vcpu.expire(now);
         cpu.set_deadline(earliest(earliest(slice_end, others), vcpu.deadline(now)));
+        if self.last.replace(seat).is_some_and(|last| last != seat) {
+            // Two vCPUs of a VM use the same VMID and may use the same ASIDs
+            // for different address spaces.
+            cpu.forget_translations(vcpu.vm().vcpu_facts().vttbr());
+        }
         hypervisor.note_running(cpu.id(), Some((vcpu.vm().id(), vcpu.id())));
         let outcome = run_loaded(cpu, vcpu).expect("a resident that is not loaded can be");
         hypervisor.note_running(cpu.id(), None);

@@ -114,6 +114,13 @@ impl RunQueue {
         }
     }
 
+    /// Turns a vCPU off that waits for an interrupt. No effect on any other.
+    pub fn turn_off(&mut self, seat: Seat) {
+        if let Some(state @ State::Resting(Rest::Blocked)) = self.states.get_mut(seat.0) {
+            *state = State::Resting(Rest::Off);
+        }
+    }
+
     /// Tells whether somebody waits for the turn of the one that runs.
     #[must_use]
     pub fn has_waiting(&self) -> bool {

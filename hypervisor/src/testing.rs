@@ -10,7 +10,7 @@ mod rig;
 pub(crate) use baton::Mood;
 pub(crate) use board::FakeBoard;
 pub(crate) use cpu::Deed;
-pub(crate) use guest::Inside;
+pub(crate) use guest::{Inside, Script};
 pub(crate) use rig::{Plan, Rig};
 
 use alloc::boxed::Box;
@@ -65,6 +65,11 @@ impl FakeUart {
 
     pub(crate) fn set_room(&self, bytes: usize) {
         self.lock().room = Some(bytes);
+    }
+
+    /// Types on the terminal at the other end.
+    pub(crate) fn type_in(&self, bytes: &[u8]) {
+        self.lock().received.extend(bytes);
     }
 
     pub(crate) fn listens_receive(&self) -> bool {

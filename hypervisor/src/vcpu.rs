@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use arm_vcpu::{
     Aarch64VCpu, AxArchVCpu, AxVCpuHal, CreateConfig, SetupConfig, TimerState, VcpuError,
 };
-use arm_vgic_v3::Kicks;
+use arm_vgic_v3::{Folded, Kicks};
 use dtb_platform::layout;
 use vm_contract::{IntId, VcpuId};
 
@@ -181,7 +181,8 @@ impl<H: AxVCpuHal> Vcpu<H> {
         let (folded, withdrawn) = vm.with_vgic(Some(id), |vgic| {
             let folded = match then {
                 AfterFold::Save => vgic.save(id, cpu.ich()),
-                AfterFold::Flush | AfterFold::Nothing => vgic.fold(id, cpu.ich()),
+                AfterFold::Nothing => vgic.fold(id, cpu.ich()),
+                AfterFold::Flush => Folded::default(),
             };
             // The guest may have stopped or moved its timer before it saw the
             // interrupt: the wire is low again.
@@ -189,14 +190,11 @@ impl<H: AxVCpuHal> Vcpu<H> {
                 && !is_asserted(arch.virtual_timer()))
             .then(|| vgic.lower_hw_ppi(id, layout::TIMER.virt))
             .flatten();
-            let mut kicks = folded.kicks;
-            if matches!(then, AfterFold::Flush) {
-                for intid in arch.take_injected_interrupts() {
-                    kicks.extend(vgic.pulse_spi(intid));
-                }
-                vgic.flush(id, cpu.ich());
-                kicks.remove(id);
-            }
+            let folded = match then {
+                AfterFold::Flush => vgic.refresh(id, cpu.ich()),
+                AfterFold::Save | AfterFold::Nothing => folded,
+            };
+            let kicks = folded.kicks;
             ((folded, withdrawn), kicks)
         });
         for physical in folded.deactivate().chain(withdrawn) {

@@ -65,6 +65,14 @@ pub struct VcpuFacts {
     pub id_registers: Arc<IdRegisters>,
 }
 
+impl VcpuFacts {
+    /// Returns VTTBR_EL2: the VMID and the root of the tables.
+    #[must_use]
+    pub fn vttbr(&self) -> u64 {
+        u64::from(self.hw_vmid) << 48 | usize::from(self.stage2_root) as u64
+    }
+}
+
 /// A virtual machine.
 pub struct Vm {
     id: VmId,

@@ -1,10 +1,10 @@
 //! The CPU that executes, behind the library's trait.
-#![expect(unsafe_code, reason = "a timer register that aarch64-cpu lacks")]
+#![expect(unsafe_code, reason = "instructions and registers that aarch64-cpu lacks")]
 
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{CNTHP_CTL_EL2, CNTPCT_EL0, Readable, Writeable};
+use aarch64_cpu::registers::{CNTHP_CTL_EL2, CNTPCT_EL0, Readable, VTTBR_EL2, Writeable};
 use arm_vcpu::el2::El2;
 use arm_vgic_v3::El2Ich;
 use hypervisor::cpu::{Cpu, PcpuId, PhysicalInterrupt};
@@ -99,6 +99,13 @@ impl Cpu for El2Cpu {
 
     fn activate(&mut self, physical: IntId) {
         self.gic.activate(physical);
+    }
+
+    fn forget_translations(&mut self, vttbr: u64) {
+        VTTBR_EL2.set(vttbr);
+        // SAFETY: TLB maintenance changes no translation, it only makes the
+        // tables be read again.
+        unsafe { asm!("isb", "tlbi vmalle1", "dsb nsh", "isb", options(nostack)) };
     }
 
     fn wait_for_interrupt(&mut self) {

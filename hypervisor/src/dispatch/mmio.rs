@@ -21,7 +21,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
                 (vgic.read(id, frame, offset, width), Kicks::NONE)
             })
         }
-        None => device_access(vcpu, address, width, |device, context, offset| {
+        None => device_access(vcpu, address, width, 0, |device, context, offset| {
             device.read(context, offset, width)
         }),
     };
@@ -46,7 +46,7 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
                 }
             })
         }
-        None => device_access(vcpu, address, width, |device, context, offset| {
+        None => device_access(vcpu, address, width, (), |device, context, offset| {
             device.write(context, offset, width, value)
         }),
     };
@@ -73,7 +73,7 @@ fn vgic_frame<H: AxVCpuHal>(
         (Target::Redistributors { first_byte }, offset) => {
             Some((Frame::Redistributors, first_byte + offset))
         }
-        (Target::Device { .. }, _) => None,
+        (Target::Device { .. } | Target::Empty, _) => None,
     }
 }
 
@@ -93,16 +93,19 @@ fn vgic_access<C: Cpu, R>(
     vcpu.vm.with_vgic(Some(id), |vgic| work(vgic, id))
 }
 
-/// Works on the device at `address`.
+/// Works on the device at `address`; where a window has none the answer is `empty`.
 fn device_access<H: AxVCpuHal, R>(
     vcpu: &mut Vcpu<H>,
     address: GuestPhysAddr,
     width: Width,
+    empty: R,
     work: impl FnOnce(&dyn SharedDevice, &DeviceContext<'_>, u64) -> Result<R, AccessError>,
 ) -> Result<R, AccessError> {
     let (id, vm) = (vcpu.id(), &vcpu.vm);
-    let Some((Target::Device { device, intid }, offset)) = vm.bus().find(address, width) else {
-        return Err(AccessError::NoDevice);
+    let (device, intid, offset) = match vm.bus().find(address, width) {
+        Some((Target::Device { device, intid }, offset)) => (device, intid, offset),
+        Some((Target::Empty, _)) => return Ok(empty),
+        _ => return Err(AccessError::NoDevice),
     };
     let line = Line::new(vm, *intid, Some(id));
     let context = DeviceContext { vcpu: id, memory: vm.ram(), line: &line };

@@ -104,6 +104,7 @@ impl VmBuilder<'_> {
         let ramdisk = config.ramdisk.map(module);
         let span = usize::from(memory.start) as u64..usize::from(memory.end) as u64;
 
+        let mut bus = Bus::default();
         let mut ram = GuestRam::new(Arc::clone(self.pool));
         ram.add(memory.start, memory.size(), true)?;
         let plan = match config.boot {
@@ -116,6 +117,14 @@ impl VmBuilder<'_> {
                     return Err(LoadError::DoesNotFit.into());
                 }
                 ram.add(layout::FIRMWARE.start, size, false)?;
+                // The rest of the flash that firmware expects to lie in.
+                let rest = GuestPhysAddrRange {
+                    start: layout::FIRMWARE.start + size,
+                    end: layout::FIRMWARE.end,
+                };
+                if !rest.is_empty() {
+                    bus.add(rest, Target::Empty)?;
+                }
                 Layout::firmware(&span)
             }
         };
@@ -133,7 +142,6 @@ impl VmBuilder<'_> {
         let serial = GuestSerial(Arc::clone(self.console));
         let serial = Arc::new(DeviceLock::new(Pl011::new(layout::UART.range.start, serial)));
         let rtc = Arc::new(DeviceLock::new(Pl031::new(layout::RTC.range.start, clock)));
-        let mut bus = Bus::default();
         bus.add(layout::GIC_DISTRIBUTOR, Target::Distributor)?;
         let regions = layout::redistributor_regions(vcpu_count);
         let mut first_byte = 0;

@@ -73,6 +73,8 @@ pub enum Target {
         /// Offset of the region in the sequence of all frames.
         first_byte: u64,
     },
+    /// Nothing but an answer: reads as zero, ignores writes.
+    Empty,
     /// A device and the interrupt it drives.
     Device {
         /// The device.

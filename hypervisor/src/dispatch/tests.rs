@@ -1,0 +1,60 @@
+//! Exits of a guest, one kind after the other, as the guest experiences them.
+
+mod calls;
+mod faults;
+mod interrupts;
+mod mmio;
+mod registers;
+
+use smccc::psci::PSCI_SYSTEM_OFF;
+
+use crate::testing::{Inside, Plan, Rig};
+
+/// Where kernels are entered.
+const ENTRY: u64 = 0x4008_0000;
+
+/// Lets the only guest of `rig` turn itself off, and runs it until then.
+fn run_to_the_end(rig: &mut Rig) {
+    rig.script(0, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
+    rig.run();
+}
+
+/// A machine with one VM that has one vCPU.
+fn one_guest() -> Rig {
+    Rig::new(&[&[0]])
+}
+
+/// The same, and the guest is firmware in read-only memory at address 0.
+fn firmware_guest() -> Rig {
+    Rig::from_plan(&Plan { firmware: true, ..Plan::default() })
+}
+
+/// An exception that a guest finds itself in.
+struct Taken {
+    esr: u64,
+    far: Option<u64>,
+    /// The instruction to blame.
+    elr: u64,
+}
+
+/// Checks that the guest has just taken a synchronous exception from EL1 to EL1.
+fn assert_taken(inside: &Inside<'_>, expected: &Taken) {
+    const SYNCHRONOUS_FROM_EL1H: u64 = 0x200;
+    const EL1H_ALL_MASKED: u64 = 0x3c5;
+    assert_eq!(inside.frame.elr, VECTORS + SYNCHRONOUS_FROM_EL1H);
+    assert_eq!(inside.frame.spsr & 0x3df, EL1H_ALL_MASKED);
+    assert_eq!(inside.registers.esr_el1, expected.esr, "ESR_EL1");
+    assert_eq!(inside.registers.elr_el1, expected.elr, "ELR_EL1");
+    assert_eq!(inside.registers.spsr_el1, EL1H_ALL_MASKED, "SPSR_EL1");
+    if let Some(far) = expected.far {
+        assert_eq!(inside.registers.far_el1, far, "FAR_EL1");
+    }
+}
+
+/// VBAR_EL1 of guests that take exceptions.
+const VECTORS: u64 = 0x4010_0000;
+
+/// ESR_EL1: class, IL set, ISS.
+const fn syndrome(class: u64, iss: u64) -> u64 {
+    class << 26 | 1 << 25 | iss
+}

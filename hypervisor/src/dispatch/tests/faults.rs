@@ -1,0 +1,99 @@
+//! What hardware reports and what stops a VM.
+
+use arm_vcpu::{RawExit, Syndrome};
+
+use super::{ENTRY, Taken, VECTORS, assert_taken, one_guest, run_to_the_end, syndrome};
+use crate::testing::{Inside, Rig};
+
+const DATA_ABORT_LOWER: u64 = 0x24;
+const DATA_ABORT: u64 = 0x25;
+const EXTERNAL: u64 = 0x10;
+const FAULTING: u64 = 0x4000_1238;
+
+/// Leaves by a data abort with this ISS.
+fn data_abort(inside: &mut Inside<'_>, iss: u64) -> RawExit {
+    inside.registers.vbar_el1 = VECTORS;
+    RawExit::Synchronous(Syndrome { esr: syndrome(DATA_ABORT_LOWER, iss), far: FAULTING, hpfar: 0 })
+}
+
+#[test]
+fn an_external_abort_of_the_machine_is_passed_on() {
+    let mut rig = one_guest();
+    rig.script(0, 0).leave(|inside| data_abort(inside, EXTERNAL)).look(|inside| {
+        let esr = syndrome(DATA_ABORT, EXTERNAL);
+        assert_taken(inside, &Taken { esr, far: Some(FAULTING), elr: ENTRY });
+    });
+    run_to_the_end(&mut rig);
+}
+
+#[test]
+fn tables_of_the_guest_outside_its_memory_abort_the_access() {
+    const S1PTW: u64 = 1 << 7;
+    const TRANSLATION_LEVEL_2: u64 = 0x06;
+    let mut rig = one_guest();
+    rig.script(0, 0).leave(|inside| data_abort(inside, S1PTW | TRANSLATION_LEVEL_2)).look(
+        |inside| {
+            let esr = syndrome(DATA_ABORT, EXTERNAL);
+            assert_taken(inside, &Taken { esr, far: Some(FAULTING), elr: ENTRY });
+        },
+    );
+    run_to_the_end(&mut rig);
+}
+
+#[test]
+fn cache_maintenance_where_nothing_is_mapped_does_nothing() {
+    const CM_WRITE: u64 = 1 << 8 | 1 << 6;
+    const TRANSLATION_LEVEL_3: u64 = 0x07;
+    let mut rig = one_guest();
+    rig.script(0, 0)
+        .leave(|inside| data_abort(inside, CM_WRITE | TRANSLATION_LEVEL_3))
+        .look(|inside| assert_eq!(inside.frame.elr, ENTRY + 4));
+    run_to_the_end(&mut rig);
+}
+
+#[test]
+fn an_unknown_class_of_exception_is_an_undefined_instruction() {
+    let mut rig = one_guest();
+    for class in [0x00, 0x07, 0x19, 0x1d, 0x3f] {
+        rig.script(0, 0)
+            .leave(move |inside| {
+                inside.registers.vbar_el1 = VECTORS;
+                inside.frame.elr = ENTRY;
+                inside.frame.spsr = 0x3c5;
+                RawExit::Synchronous(Syndrome { esr: syndrome(class, 0x1ff_ffff), far: 0, hpfar: 0 })
+            })
+            .look(|inside| {
+                assert_taken(inside, &Taken { esr: syndrome(0, 0), far: None, elr: ENTRY });
+            });
+    }
+    run_to_the_end(&mut rig);
+}
+
+#[test]
+fn an_serror_stops_its_vm_and_no_other() {
+    let mut rig = Rig::new(&[&[0, 1], &[1]]);
+    rig.script(0, 0).exit(RawExit::SError { esr: 0xbf00_0002 });
+    rig.script(1, 0).spin();
+    rig.settle();
+    assert!(rig.hypervisor.any_fault());
+    assert!(!rig.hypervisor.is_over(), "the other VM goes on");
+    assert!(!rig.vm(0).is_stopping(), "it has stopped");
+    rig.script(1, 0).call(smccc::psci::PSCI_SYSTEM_OFF, [0; 3]);
+    rig.run();
+    assert!(rig.hypervisor.any_fault());
+}
+
+#[test]
+fn an_serror_on_one_vcpu_takes_the_others_off_their_cpus() {
+    let mut rig = Rig::new(&[&[0, 1, 2]]);
+    for target in [1, 2] {
+        rig.script(0, 0).call(smccc::psci::PSCI_CPU_ON_64, [target, ENTRY, 0]);
+    }
+    rig.script(0, 0).spin();
+    rig.script(0, 1).spin();
+    rig.settle();
+    rig.script(0, 2).exit(RawExit::SError { esr: 0xbf00_0002 });
+    rig.run();
+    assert!(rig.hypervisor.any_fault());
+    assert!(!rig.script(0, 0).is_done() || rig.is_over());
+}
