@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     vgic.load(VCPU, &mut cpu);
     cpu.open();
     // The vGIC learns at the next fold what the guest did to its CPU interface.
-    let _ = vgic.fold(VCPU, &mut cpu);
+    let _ = vgic.fold(VCPU, &cpu);
 
     let kicks = vgic.set_spi_level(uart, true);
     println!(
@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     cpu.end(Group::One, uart.raw());
     println!("the wire falls, the guest ends the interrupt");
 
-    let folded = vgic.fold(VCPU, &mut cpu);
+    let folded = vgic.fold(VCPU, &cpu);
     assert!(folded.kicks.is_empty());
     let pending = vgic.read(VCPU, distributor, GICD_ISPENDR1, Width::Word)?;
     let active = vgic.read(VCPU, distributor, GICD_ISACTIVER1, Width::Word)?;
