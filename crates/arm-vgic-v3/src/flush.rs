@@ -161,12 +161,18 @@ impl CpuInterface {
     fn control_for(&self, pending_left: bool, active_left: bool) -> u64 {
         let mut value = hcr::EN;
         if pending_left {
-            let when_changed = |enabled: u64, die: u64, eie: u64| {
-                if self.vmcr & enabled != 0 { die } else { eie }
-            };
+            // A group that is enabled later competes for list registers, so that
+            // has to be known. One that is disabled makes room for the other,
+            // which matters only if that is enabled; this also keeps clear of
+            // QEMU (to 10.0 at least), which takes VGRP0DIE to mean Group 1.
+            let (group0, group1) = (self.vmcr & vmcr::VENG0 != 0, self.vmcr & vmcr::VENG1 != 0);
             value |= hcr::NPIE
-                | when_changed(vmcr::VENG0, hcr::VGRP0DIE, hcr::VGRP0EIE)
-                | when_changed(vmcr::VENG1, hcr::VGRP1DIE, hcr::VGRP1EIE);
+                | match (group0, group1) {
+                    (true, true) => hcr::VGRP0DIE | hcr::VGRP1DIE,
+                    (true, false) => hcr::VGRP1EIE,
+                    (false, true) => hcr::VGRP0EIE,
+                    (false, false) => hcr::VGRP0EIE | hcr::VGRP1EIE,
+                };
         }
         if active_left {
             value |= hcr::LRENPIE;
