@@ -17,7 +17,7 @@ use aarch64_cpu::registers::{
 use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
 use arm_vgic_v3::El2Ich;
-use dtb_platform::{Platform, vm_configs};
+use dtb_platform::{CpuStatus, EnableMethod, Platform, VmConfig, vm_configs};
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
 use hypervisor::frames::FramePool;
@@ -103,10 +103,13 @@ fn panic_with(problem: &str) -> ! {
 /// header there is no device tree's.
 unsafe fn device_tree(blob: *const u8) -> &'static [u8] {
     const MAGIC: u32 = 0xd00d_feed;
+    if blob.is_null() {
+        park();
+    }
     // SAFETY: by the function's contract the header can be read.
     let header = unsafe { blob.cast::<[[u8; 4]; 2]>().read_unaligned() };
     let [magic, size] = header.map(u32::from_be_bytes);
-    if blob.is_null() || magic != MAGIC || size as usize > MAX_BLOB_BYTES {
+    if magic != MAGIC || size as usize > MAX_BLOB_BYTES {
         park();
     }
     // SAFETY: by the function's contract; nobody writes to the blob.
@@ -126,14 +129,18 @@ fn start_machine(
     let blob_range = HostPhysAddrRange::from_start_size(blob.as_ptr().addr().into(), blob.len());
     let mut taken = platform.reserved.clone();
     taken.extend([image(), page_aligned(blob_range)]);
-    for config in configs.iter().flatten() {
-        taken.extend([Some(config.boot.range()), config.ramdisk].into_iter().flatten());
-    }
+    taken.extend(modules_of(configs.iter().flatten()));
     let mut free = hypervisor::ranges::without(&platform.memory, &taken);
     let stacks = carve_stacks(&mut free, platform.cpus.len().saturating_sub(1))
         .ok_or_else(|| String::from("no memory for the stacks of the CPUs"))?;
 
-    let tables = enter_tables(&platform, &stacks).map_err(|error| format!("EL2 tables: {error}"))?;
+    let mut modules = modules_of(configs.iter().flatten());
+    let checked = check_modules(&platform, &modules, blob_range);
+    if checked.is_err() {
+        // Reported as soon as there is a console.
+        modules.clear();
+    }
+    let tables = enter_tables(&platform, blob_range, &modules, &stacks).map_err(|error| format!("EL2 tables: {error}"))?;
 
     // From here on there is a console.
     // SAFETY: called once; the UART is mapped by the tables now in force.
@@ -159,6 +166,7 @@ fn start_machine(
     if configs.is_empty() {
         return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
     }
+    checked?;
     let host: &'static Host = Box::leak(Box::new(Host {
         affinities: platform.cpus.iter().map(|cpu| cpu.mpidr).collect(),
     }));
@@ -184,7 +192,6 @@ fn start_machine(
     let hypervisor: &'static Hypervisor =
         Box::leak(Box::new(Hypervisor::new(host, console, cpu_count, vms)));
     crash::prepare_machine(hypervisor);
-    hypervisor.show_first_vm();
 
     let machinery: &'static Machinery =
         Box::leak(Box::new(Machinery { platform, interrupts, tables, firmware }));
@@ -192,9 +199,14 @@ fn start_machine(
     Ok((machinery, hypervisor))
 }
 
-/// Puts the boot CPU first: CPU 0 is the one that takes the console's interrupt.
+/// Keeps the CPUs that can be used and puts the boot CPU first: CPU 0 is the one
+/// that takes the console's interrupt.
 fn order_cpus(platform: &mut Platform) {
     let own = MPIDR_EL1.get() & 0xff_00ff_ffff;
+    let usable = |cpu: &dtb_platform::Cpu| {
+        cpu.status == CpuStatus::Enabled && cpu.enable_method == EnableMethod::Psci
+    };
+    platform.cpus.retain(|cpu| cpu.mpidr == own || usable(cpu));
     platform.cpus.sort_by_key(|cpu| cpu.mpidr != own);
 }
 
@@ -213,12 +225,18 @@ fn carve_stacks(free: &mut [HostPhysAddrRange], count: usize) -> Option<Vec<layo
 /// Builds EL2's tables for the whole machine and puts them in force.
 fn enter_tables(
     platform: &Platform,
+    blob: HostPhysAddrRange,
+    modules: &[HostPhysAddrRange],
     stacks: &[layout::Stacks],
 ) -> Result<tables::TableRegisters, aarch64_paging::MapError> {
     use tables::Use;
     let mut map = tables::HostTables::new();
-    for range in &platform.memory {
-        map.map(page_aligned(*range), Use::ReadWrite)?;
+    // Reserved memory may be somebody else's, who must not even be read.
+    for range in hypervisor::ranges::without(&platform.memory, &platform.reserved) {
+        map.map(page_aligned(range), Use::ReadWrite)?;
+    }
+    for range in modules.iter().copied().chain([blob]) {
+        map.map(page_aligned(range), Use::ReadOnly)?;
     }
     for range in device_ranges(platform) {
         map.map(page_aligned(range), Use::Device)?;
@@ -261,6 +279,33 @@ fn page_aligned(range: HostPhysAddrRange) -> HostPhysAddrRange {
     HostPhysAddrRange { start: range.start.align_down_4k(), end: range.end.align_up_4k() }
 }
 
+/// Returns where the boot modules of all VMs lie.
+fn modules_of<'a>(configs: impl Iterator<Item = &'a VmConfig>) -> Vec<HostPhysAddrRange> {
+    configs
+        .flat_map(|config| [Some(config.boot.range()), config.ramdisk])
+        .flatten()
+        .collect()
+}
+
+/// Checks that modules lie in memory and in nobody's way.
+fn check_modules(
+    platform: &Platform,
+    modules: &[HostPhysAddrRange],
+    blob: HostPhysAddrRange,
+) -> Result<(), String> {
+    for module in modules {
+        let inside = platform.memory.iter().any(|range| range.contains_range(*module));
+        let clash = [image(), blob].iter().any(|range| range.overlaps(*module));
+        if !inside || clash {
+            return Err(format!(
+                "the boot module at {:#x} lies outside memory, or over the hypervisor or its device tree",
+                usize::from(module.start)
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the bytes of a boot module.
 ///
 /// # Safety
@@ -290,6 +335,7 @@ fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
         id_registers: Arc::new(IdRegisters::new(read_id_register, stage2.ipa_bits().into())),
         stage2,
         midr: MIDR_EL1.get(),
+        virtual_timer: platform.timer.virt,
         cpu_count,
         now_seconds: crate::board::rtc::now_seconds(platform),
     }

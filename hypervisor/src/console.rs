@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,10 +31,11 @@ pub trait HostUart: Send {
 /// The UART and the flow control between it and the guest.
 pub struct Console {
     uart: RankedLock<Shared, { rank::CONSOLE }>,
-    /// The guest's receive FIFO was full; bytes wait in the UART.
+    /// The guest's receive FIFO was full; bytes wait in the UART. Changed under
+    /// the lock of `uart` only.
     receive_held: AtomicBool,
-    /// The VM whose serial line is connected.
-    shown: Once<Weak<Vm>>,
+    /// The VMs whose serial lines are connected; the first one gets the input.
+    connected: Once<Vec<Weak<Vm>>>,
 }
 
 struct Shared {
@@ -49,21 +51,29 @@ impl Console {
         Self {
             uart: RankedLock::new(Shared { uart, at_line_start: true }),
             receive_held: AtomicBool::new(false),
-            shown: Once::new(),
+            connected: Once::new(),
         }
     }
 
-    /// Connects a VM's serial line.
-    pub fn show(&self, vm: &Arc<Vm>) {
-        self.shown.call_once(|| Arc::downgrade(vm));
+    /// Connects the serial lines of `vms`. What is typed goes to the first.
+    pub fn connect(&self, vms: &[Arc<Vm>]) {
+        self.connected.call_once(|| vms.iter().map(Arc::downgrade).collect());
     }
 
     /// Answers the UART's interrupt. `current` is the vCPU on whose behalf this
     /// CPU acts.
     pub fn service(&self, current: Option<(VmId, VcpuId)>) {
-        if let Some(vm) = self.shown.get().and_then(Weak::upgrade) {
+        let mut output_waits = false;
+        for (n, vm) in self.connected.get().into_iter().flatten().enumerate() {
+            let Some(vm) = vm.upgrade() else { continue };
             let current = current.filter(|(id, _)| *id == vm.id()).map(|(_, vcpu)| vcpu);
-            vm.service_serial(current);
+            output_waits |= vm.send_serial(current);
+            if n == 0 {
+                vm.receive_serial(current);
+            }
+        }
+        if !output_waits {
+            self.uart.lock().uart.listen_transmit(false);
         }
     }
 
@@ -92,7 +102,9 @@ impl Console {
         if let Some(last) = bytes.get(..sent).and_then(<[u8]>::last) {
             shared.at_line_start = *last == b'\n';
         }
-        shared.uart.listen_transmit(sent < bytes.len());
+        if sent < bytes.len() {
+            shared.uart.listen_transmit(true);
+        }
         sent
     }
 
@@ -104,23 +116,19 @@ impl Console {
     /// Stops receiving until [`release_receive`](Self::release_receive): the
     /// guest has no room. Bytes wait in the UART and beyond, none is lost.
     pub fn hold_receive(&self) {
-        self.receive_held.store(true, Ordering::Release);
-        self.uart.lock().uart.listen_receive(false);
+        let mut shared = self.uart.lock();
+        self.receive_held.store(true, Ordering::Relaxed);
+        shared.uart.listen_receive(false);
     }
 
     /// Receives again, if that was on hold: the guest has read its FIFO.
     #[inline]
     pub fn release_receive(&self) {
-        if self.receive_held.load(Ordering::Relaxed)
-            && self.receive_held.swap(false, Ordering::AcqRel)
-        {
-            self.uart.lock().uart.listen_receive(true);
+        if self.receive_held.load(Ordering::Relaxed) {
+            let mut shared = self.uart.lock();
+            self.receive_held.store(false, Ordering::Relaxed);
+            shared.uart.listen_receive(true);
         }
-    }
-
-    /// Stops asking for room to transmit.
-    pub fn transmit_done(&self) {
-        self.uart.lock().uart.listen_transmit(false);
     }
 }
 
@@ -185,7 +193,8 @@ mod tests {
         assert!(uart.listens_transmit());
         uart.set_room(8);
         assert_eq!(console.transmit(b"45"), 2);
-        assert!(!uart.listens_transmit());
+        console.service(None);
+        assert!(!uart.listens_transmit(), "nothing waits any more");
         assert_eq!(uart.sent(), "12345");
     }
 

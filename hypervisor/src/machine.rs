@@ -66,15 +66,9 @@ impl Hypervisor {
         self.machine
     }
 
-    /// Shows the first VM on the console.
-    pub fn show_first_vm(&self) {
-        if let Some(vm) = self.vms.first() {
-            self.console.show(vm);
-        }
-    }
-
     /// Starts all VMs.
     pub fn start(&self) {
+        self.console.connect(&self.vms);
         self.console.listen();
         for vm in &self.vms {
             self.boot(vm);
@@ -106,7 +100,12 @@ impl Hypervisor {
 
     fn stopped(&self, vm: &Vm) {
         log::debug!("VM {} ({}) is off", vm.id(), vm.name());
-        self.live.fetch_sub(1, Ordering::AcqRel);
+        if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // CPUs that sleep have to see that it is over.
+            for (cpu, _) in self.running() {
+                self.machine.kick(cpu);
+            }
+        }
     }
 
     /// Tells whether every VM has stopped for good.

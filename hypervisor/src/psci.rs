@@ -34,10 +34,7 @@ pub(crate) fn answer(vm: &Vm, caller: VcpuId, call: Call) -> Option<Answer> {
         PSCI_VERSION => Answer::Return(VERSION_1_1),
         PSCI_FEATURES => Answer::Return(features(first)),
         PSCI_CPU_ON_32 | PSCI_CPU_ON_64 => Answer::Return(cpu_on(vm, caller, first, second, third)),
-        PSCI_CPU_OFF => {
-            vm.cpu_off(caller);
-            Answer::CpuOff
-        }
+        PSCI_CPU_OFF => Answer::CpuOff,
         PSCI_CPU_SUSPEND_32 | PSCI_CPU_SUSPEND_64 => suspend(first),
         PSCI_AFFINITY_INFO_32 | PSCI_AFFINITY_INFO_64 => {
             Answer::Return(affinity_info(vm, first, second))

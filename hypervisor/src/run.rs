@@ -12,6 +12,9 @@ use crate::sched::{Rest, RunQueue, SLICE_MS, Seat};
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::power::StopReason;
 
+/// How many physical interrupts an idle CPU takes before it looks around.
+const INTERRUPTS_PER_PASS: usize = 8;
+
 /// The vCPUs that live on one CPU and whose turn it is.
 pub struct Residents<H: AxVCpuHal> {
     vcpus: Vec<Box<Vcpu<H>>>,
@@ -65,9 +68,7 @@ impl<H: AxVCpuHal> Residents<H> {
         let now = cpu.now_ticks();
         for (seat, vcpu) in self.queue.seats().zip(&mut self.vcpus) {
             let Some(rest) = self.queue.rest(seat) else { continue };
-            if rest == Rest::Blocked && vcpu.deadline_unloaded(now).is_some_and(|at| at <= now) {
-                vcpu.expire_unloaded(now);
-            }
+            vcpu.expire_resting(rest, now);
             let called = vcpu.mailbox().take();
             let vm = vcpu.vm().clone();
             match rest {
@@ -96,8 +97,9 @@ impl<H: AxVCpuHal> Residents<H> {
         let slice_end = self.queue.has_waiting().then(|| now + self.slice_ticks);
         let others = self.deadline_of_resting(now);
         let Some(vcpu) = self.vcpus.get_mut(seat.index()) else { return };
+        vcpu.begin_turn(earliest(slice_end, others));
         vcpu.expire(now);
-        cpu.set_deadline(earliest(earliest(slice_end, others), vcpu.deadline(now)));
+        cpu.set_deadline(vcpu.deadline(now));
         if self.last.replace(seat).is_some_and(|last| last != seat) {
             // Two vCPUs of a VM use the same VMID and may use the same ASIDs
             // for different address spaces.
@@ -109,6 +111,10 @@ impl<H: AxVCpuHal> Residents<H> {
         if let Outcome::Fault(fault) = outcome {
             hypervisor.report_fault(vcpu.vm(), vcpu.id(), fault, vcpu.arch.frame());
             vcpu.vm().request_stop(StopReason::Fault, Some(vcpu.id()));
+        }
+        // Not before the vCPU has left the CPU: from now on others may start it.
+        if outcome == Outcome::Off {
+            vcpu.vm().cpu_off(vcpu.id());
         }
         if vcpu.vm().is_stopping() {
             self.queue.put_to_rest(seat, Rest::Off);
@@ -131,7 +137,9 @@ impl<H: AxVCpuHal> Residents<H> {
         }
         cpu.set_deadline(self.deadline_of_resting(cpu.now_ticks()));
         cpu.wait_for_interrupt();
-        while let Some(interrupt) = cpu.acknowledge() {
+        // A few at a time: none may keep the vCPUs that live here from waking up.
+        for _ in 0..INTERRUPTS_PER_PASS {
+            let Some(interrupt) = cpu.acknowledge() else { break };
             if interrupt == PhysicalInterrupt::Console {
                 hypervisor.console().service(None);
             }
@@ -143,8 +151,7 @@ impl<H: AxVCpuHal> Residents<H> {
         self.queue
             .seats()
             .zip(&self.vcpus)
-            .filter(|(seat, _)| self.queue.rest(*seat) == Some(Rest::Blocked))
-            .filter_map(|(_, vcpu)| vcpu.deadline_unloaded(now))
+            .filter_map(|(seat, vcpu)| vcpu.deadline_resting(self.queue.rest(seat)?, now))
             .min()
     }
 }

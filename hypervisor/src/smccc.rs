@@ -46,7 +46,7 @@ pub enum Answer {
     Return(u64),
     /// X0 takes this value once the caller has waited for an interrupt.
     Suspend(u64),
-    /// The calling vCPU is off now.
+    /// The calling vCPU wants to be off; it is once it has left the CPU.
     CpuOff,
     /// The VM is stopping for this reason.
     Stop(StopReason),

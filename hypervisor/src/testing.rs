@@ -129,6 +129,7 @@ fn build(
         stage2: Stage2Config::from_parange(5, Some(40)),
         id_registers: Arc::new(IdRegisters::new(|_| 0x1111_1111, 40)),
         midr: 0x410f_d034,
+        virtual_timer: dtb_platform::layout::TIMER.virt,
         cpu_count: 4,
         now_seconds: 0,
     };

@@ -8,23 +8,19 @@ use arm_vcpu::{
 };
 use arm_vgic_v3::{Folded, Kicks};
 use dtb_platform::layout;
-use vm_contract::{IntId, VcpuId};
+use vm_contract::VcpuId;
 
 use crate::cpu::Cpu;
 use crate::physical_timer::PhysicalTimer;
+use crate::sched::Rest;
 use crate::vm::Vm;
 use crate::vm::mailbox::VcpuMailbox;
 use crate::vm::power::Start;
 
-/// CNTV_CTL_EL0: ENABLE set and IMASK clear.
-const TIMER_RUNNING: u64 = 0b01;
-const TIMER_RUNNING_MASK: u64 = 0b11;
-/// CNTV_CTL_EL0.ISTATUS.
-const TIMER_EXPIRED: u64 = 0b100;
-
 /// Tells whether a timer that is loaded asserts its interrupt.
 const fn is_asserted(timer: TimerState) -> bool {
-    timer.ctl & (TIMER_RUNNING_MASK | TIMER_EXPIRED) == TIMER_RUNNING | TIMER_EXPIRED
+    const FIELDS: u64 = TimerState::ENABLE | TimerState::IMASK | TimerState::ISTATUS;
+    timer.ctl & FIELDS == TimerState::ENABLE | TimerState::ISTATUS
 }
 
 /// What follows once the list registers have been taken back.
@@ -48,6 +44,8 @@ pub struct Vcpu<H: AxVCpuHal> {
     id: VcpuId,
     /// Whether other vCPUs live on the same CPU.
     shares_cpu: bool,
+    /// When others want the CPU.
+    turn_end: Option<u64>,
 }
 
 impl<H: AxVCpuHal> Vcpu<H> {
@@ -76,6 +74,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
             vm,
             id,
             shares_cpu,
+            turn_end: None,
         }))
     }
 
@@ -115,7 +114,6 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn start(&mut self, start: Start) {
         self.arch.reset(start.entry, start.context);
         self.physical_timer = PhysicalTimer::default();
-        self.alarm = None;
         self.vm.with_vgic(None, |vgic| {
             vgic.reset_cpu_interface(self.id);
             let kicks = vgic.set_ppi_level(self.id, layout::TIMER.phys, false);
@@ -217,9 +215,11 @@ impl<H: AxVCpuHal> Vcpu<H> {
         }
     }
 
-    /// Records that the virtual timer's interrupt was taken on this CPU.
-    pub fn virtual_timer_fired(&mut self, physical: IntId) {
-        let id = self.id;
+    /// Records that the virtual timer has expired: its physical interrupt was
+    /// taken, or would have been, had the vCPU been loaded.
+    #[inline]
+    pub fn virtual_timer_fired(&self) {
+        let (id, physical) = (self.id, self.vm.vcpu_facts().virtual_timer);
         self.vm.with_vgic(Some(id), |vgic| {
             ((), vgic.raise_hw_ppi(id, layout::TIMER.virt, physical))
         });
@@ -234,41 +234,62 @@ impl<H: AxVCpuHal> Vcpu<H> {
         });
     }
 
-    /// Returns when the hypervisor must act for this vCPU although it is loaded.
+    /// Begins a turn on the CPU, which ends at `end` if others wait for it then.
+    pub const fn begin_turn(&mut self, end: Option<u64>) {
+        self.turn_end = end;
+    }
+
+    /// Returns when the hypervisor must act although this vCPU is loaded: at the
+    /// end of its turn, for its physical timer, or for a device.
     #[must_use]
     pub fn deadline(&self, now: u64) -> Option<u64> {
-        earliest(self.physical_timer.deadline(now), self.alarm)
+        let devices = earliest(self.physical_timer.deadline(now), self.alarm);
+        earliest(devices, self.turn_end)
     }
 
-    /// Returns when a vCPU that is not loaded must be woken: the virtual timer
-    /// counts as well.
+    /// Returns when a vCPU that rests wants attention. One that is blocked is
+    /// woken by its timers; one that is off may still have given a device an alarm.
     #[must_use]
-    pub fn deadline_unloaded(&self, now: u64) -> Option<u64> {
-        let TimerState { ctl, cval } = self.arch.virtual_timer();
-        let virtual_deadline = (ctl & TIMER_RUNNING_MASK == TIMER_RUNNING)
-            .then(|| cval.wrapping_add(self.arch.counter_offset()))
-            .filter(|_| !self.virtual_timer_in_flight());
-        earliest(virtual_deadline, self.deadline(now))
+    pub fn deadline_resting(&self, rest: Rest, now: u64) -> Option<u64> {
+        if rest == Rest::Off {
+            return self.alarm;
+        }
+        let timers = earliest(self.virtual_deadline(), self.physical_timer.deadline(now));
+        earliest(timers, self.alarm)
     }
 
-    /// Acts on all deadlines of a vCPU that is not loaded; an interrupt that
-    /// this raises calls its attention.
-    pub fn expire_unloaded(&mut self, now: u64) {
-        let TimerState { ctl, cval } = self.arch.virtual_timer();
-        let due = ctl & TIMER_RUNNING_MASK == TIMER_RUNNING
-            && cval.wrapping_add(self.arch.counter_offset()) <= now;
-        if due && !self.virtual_timer_in_flight() {
-            self.virtual_timer_fired(layout::TIMER.virt);
+    /// Acts on what [`deadline_resting`](Self::deadline_resting) announced; an
+    /// interrupt that this raises calls the vCPU's attention.
+    pub fn expire_resting(&mut self, rest: Rest, now: u64) {
+        if rest == Rest::Blocked {
+            if self.virtual_deadline().is_some_and(|at| at <= now) {
+                self.virtual_timer_fired();
+            }
+            self.update_physical_timer(now);
         }
-        self.expire(now);
+        self.expire_alarm(now);
     }
 
     /// Acts on the deadlines of [`deadline`](Self::deadline).
     pub fn expire(&mut self, now: u64) {
         self.update_physical_timer(now);
+        self.expire_alarm(now);
+    }
+
+    fn expire_alarm(&mut self, now: u64) {
         if self.alarm.is_some_and(|alarm| alarm <= now) {
             self.alarm = self.vm.poll_rtc(Some(self.id));
         }
+    }
+
+    /// Returns when the virtual timer of a vCPU that is not loaded expires,
+    /// unless its interrupt is on its way already.
+    fn virtual_deadline(&self) -> Option<u64> {
+        let TimerState { ctl, cval } = self.arch.virtual_timer();
+        let runs = ctl & (TimerState::ENABLE | TimerState::IMASK) == TimerState::ENABLE;
+        runs.then(|| cval.checked_add(self.arch.counter_offset()))
+            .flatten()
+            .filter(|_| !self.virtual_timer_in_flight())
     }
 
     /// Tells whether an interrupt waits that would be signalled to the guest.

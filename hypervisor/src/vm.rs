@@ -61,6 +61,8 @@ pub struct VcpuFacts {
     pub stage2_root: HostPhysAddr,
     /// CNTVOFF_EL2: the system counter when the VM was built.
     pub cntvoff: u64,
+    /// The physical interrupt of the virtual timer.
+    pub virtual_timer: IntId,
     /// The ID registers as the guest sees them.
     pub id_registers: Arc<IdRegisters>,
 }

@@ -8,7 +8,7 @@ use core::arch::asm;
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
@@ -29,7 +29,9 @@ pub(crate) struct Witness {
 
 static WITNESS: Once<Witness> = Once::new();
 static MACHINE: Once<&'static Hypervisor> = Once::new();
-static REPORTED: AtomicBool = AtomicBool::new(false);
+/// The affinity of the CPU that reports, or [`NOBODY`].
+static REPORTER: AtomicU64 = AtomicU64::new(NOBODY);
+const NOBODY: u64 = u64::MAX;
 
 /// Prepares for reports.
 pub(crate) fn prepare(witness: Witness) {
@@ -88,12 +90,17 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 }
 
 fn report(what: fmt::Arguments<'_>, frame: Option<&FaultFrame>, pc: u64, frame_pointer: u64) -> ! {
-    if REPORTED.swap(true, Ordering::AcqRel) {
-        // Another CPU, or the report itself, has failed meanwhile.
+    let own = MPIDR_EL1.get() & 0xff_00ff_ffff;
+    let witness = WITNESS.get().copied();
+    let before = REPORTER.compare_exchange(NOBODY, own, Ordering::AcqRel, Ordering::Acquire);
+    if before.is_err_and(|reporter| reporter != own) {
+        // Another CPU reports; one report is enough.
         boot::park();
     }
-    let witness = WITNESS.get().copied();
-    if let Some(witness) = witness {
+    // If this CPU has failed in its own report, the machine is still reset.
+    if before.is_ok()
+        && let Some(witness) = witness
+    {
         let mut line = Wire(witness.uart_base);
         // The wire never fails.
         let _ = print(&mut line, what, frame, pc, frame_pointer);

@@ -4,7 +4,7 @@
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{CNTHP_CTL_EL2, CNTPCT_EL0, Readable, VTTBR_EL2, Writeable};
+use aarch64_cpu::registers::{CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0, Readable, VTTBR_EL2, Writeable};
 use arm_vcpu::el2::El2;
 use arm_vgic_v3::El2Ich;
 use hypervisor::cpu::{Cpu, PcpuId, PhysicalInterrupt};
@@ -24,6 +24,7 @@ pub(crate) struct El2Cpu {
 impl El2Cpu {
     pub(crate) fn new(id: PcpuId, gic: CpuGic, interrupts: Interrupts, ich: El2Ich) -> Self {
         CNTHP_CTL_EL2.set(0);
+        CNTV_CTL_EL0.set(0);
         Self { id, gic, interrupts, ich, deadline: None }
     }
 }
@@ -85,6 +86,9 @@ impl Cpu for El2Cpu {
 
     #[inline]
     fn finish(&mut self, interrupt: PhysicalInterrupt) {
+        if let PhysicalInterrupt::Unexpected(intid) = interrupt {
+            self.gic.disable(intid);
+        }
         if let Some(intid) = self.interrupts.number(interrupt) {
             // What lowered the wire has to arrive before the deactivation.
             barrier::isb(barrier::SY);

@@ -8,9 +8,7 @@ use core::ptr::NonNull;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use arm_gic::gicv3::{
-    GicCpuInterface, GicDistributor, GicRedistributor, Group, SgiTarget, SgiTargetGroup,
-};
+use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor, Group};
 use arm_gic::{InterruptGroup, UniqueMmioPointer};
 use dtb_platform::{Gic, Platform, Trigger};
 use hypervisor::cpu::PhysicalInterrupt;
@@ -22,6 +20,13 @@ const KICK: u32 = 0;
 const PRIORITY: u8 = 0x80;
 /// Affinity fields of MPIDR_EL1.
 const AFFINITY: u64 = 0xff_00ff_ffff;
+/// Offsets from the start of a redistributor: its SGI frame's ISACTIVER0,
+/// ICACTIVER0 and ICPENDR0.
+const GICR_ISACTIVER0: usize = 0x1_0300;
+const GICR_ICACTIVER0: usize = 0x1_0380;
+const GICR_ICPENDR0: usize = 0x1_0280;
+/// Offset of GICD_ICACTIVER<n> in the distributor.
+const GICD_ICACTIVER: usize = 0x380;
 /// Frames of a redistributor without and with virtual LPIs (GICR_TYPER.VLPIS).
 const FRAME_BYTES: usize = 0x2_0000;
 /// GICR_TYPER, from the start of a redistributor.
@@ -116,6 +121,10 @@ pub(crate) unsafe fn init_distributor(
         let problem = |_| "the console's interrupt cannot be configured";
         gicd.set_trigger(id, trigger).map_err(problem)?;
         gicd.set_interrupt_priority(id, PRIORITY).map_err(problem)?;
+        // A boot loader may have left it active; then it would never come again.
+        let word = (console.raw() / 32) as usize * 4;
+        // SAFETY: GICD_ICACTIVER<n> of this distributor.
+        unsafe { write(distributor.start.into(), GICD_ICACTIVER + word, 1 << (console.raw() % 32)) };
         gicd.set_routing(id, Some(MPIDR_EL1.get() & AFFINITY)).map_err(problem)?;
         gicd.enable_interrupt(id, true).map_err(problem)?;
     }
@@ -125,8 +134,8 @@ pub(crate) unsafe fn init_distributor(
 /// The redistributor and CPU interface of one CPU.
 pub(crate) struct CpuGic {
     redistributor: GicRedistributor<'static>,
-    /// GICR_ISACTIVER0, whose driver has no call for one interrupt.
-    set_active: NonNull<u32>,
+    /// Where it is, for the registers that the driver does not offer.
+    base: usize,
 }
 
 impl CpuGic {
@@ -156,6 +165,11 @@ impl CpuGic {
         // It may be awake already.
         let _ = redistributor.mark_core_awake();
         redistributor.configure_default_settings();
+        // What a boot loader has left behind.
+        // SAFETY: registers of this CPU's own redistributor.
+        unsafe { write(base, GICR_ICACTIVER0, u32::MAX) };
+        // SAFETY: as above.
+        unsafe { write(base, GICR_ICPENDR0, u32::MAX) };
         let problem = |_| "a private interrupt cannot be configured";
         for intid in interrupts.private().into_iter().chain(IntId::sgi(KICK)) {
             let id = driver_id(intid);
@@ -164,13 +178,11 @@ impl CpuGic {
             redistributor.enable_interrupt(id, true).map_err(problem)?;
         }
         GicCpuInterface::set_priority_mask(0xff);
-        // SAFETY: changes how this CPU ends interrupts, which `end` relies on.
+        // SAFETY: changes how this CPU ends interrupts; `acknowledge` and
+        // `deactivate` rely on it.
         unsafe { asm!("msr S3_0_C12_C12_4, {}", "isb", in(reg) EOI_MODE, options(nostack)) };
         GicCpuInterface::enable_group1(true);
-        let set_active = base + FRAME_BYTES / 2 + 0x300;
-        let set_active = NonNull::new(core::ptr::with_exposed_provenance_mut(set_active))
-            .ok_or("a redistributor is at address 0")?;
-        Ok(Self { redistributor, set_active })
+        Ok(Self { redistributor, base })
     }
 
     /// Acknowledges an interrupt and drops its priority; it stays active.
@@ -186,11 +198,19 @@ impl CpuGic {
         unsafe { asm!("msr S3_0_C12_C11_1, {0:x}", in(reg) intid.raw(), options(nostack)) };
     }
 
+    /// Disables a private interrupt that nobody asked for.
+    pub(crate) fn disable(&mut self, intid: IntId) {
+        if intid.is_private() {
+            // It exists: it has just been signalled.
+            let _ = self.redistributor.enable_interrupt(driver_id(intid), false);
+        }
+    }
+
     /// Makes a private interrupt active.
     pub(crate) fn activate(&self, intid: IntId) {
         if intid.is_private() {
-            // SAFETY: GICR_ISACTIVER0 of this CPU's own redistributor.
-            unsafe { self.set_active.write_volatile(1 << intid.raw()) };
+            // SAFETY: a register of this CPU's own redistributor.
+            unsafe { write(self.base, GICR_ISACTIVER0, 1 << intid.raw()) };
             self.redistributor.wait_for_pending_write();
         }
     }
@@ -200,19 +220,27 @@ impl CpuGic {
 pub(crate) fn kick(mpidr: u64) {
     // The callee reads what was written before the call.
     barrier::dsb(barrier::ISHST);
-    let [aff0, aff1, aff2, _, aff3, ..] = mpidr.to_le_bytes();
-    let target = SgiTarget::List {
-        affinity3: aff3,
-        affinity2: aff2,
-        affinity1: aff1,
-        target_list: 1 << (aff0 & 0xf),
-    };
-    // SGI 0 exists, so this cannot fail.
-    let _ = GicCpuInterface::send_sgi(
-        arm_gic::IntId::sgi(KICK),
-        target,
-        SgiTargetGroup::CurrentGroup1,
-    );
+    let [aff0, aff1, aff2, _, aff3, ..] = mpidr.to_le_bytes().map(u64::from);
+    // ICC_SGI1R_EL1: Aff3, RS, Aff2, INTID, Aff1, TargetList.
+    let value = aff3 << 48
+        | (aff0 >> 4) << 44
+        | aff2 << 32
+        | u64::from(KICK) << 24
+        | aff1 << 16
+        | 1 << (aff0 & 0xf);
+    // SAFETY: sends the hypervisor's own interrupt to one of its CPUs.
+    unsafe { asm!("msr S3_0_C12_C11_5, {}", "isb", in(reg) value, options(nostack)) };
+}
+
+/// Writes a 32-bit register.
+///
+/// # Safety
+/// `base + offset` is a GIC register, mapped as device memory, that may be
+/// written so.
+unsafe fn write(base: usize, offset: usize, value: u32) {
+    let register = core::ptr::with_exposed_provenance_mut::<u32>(base + offset);
+    // SAFETY: by the function's contract.
+    unsafe { register.write_volatile(value) };
 }
 
 /// Finds the redistributor of the CPU with affinity `own` in `region`.

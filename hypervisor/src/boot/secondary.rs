@@ -5,12 +5,14 @@ use alloc::boxed::Box;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use hypervisor::cpu::PcpuId;
 use hypervisor::machine::Hypervisor;
+use smccc::psci;
 use static_assertions::const_assert_eq;
 
 use super::{Machinery, layout::Stacks, run_cpu};
-use crate::board::cache;
+use crate::board::{cache, el2_cpu};
 use crate::board::firmware::Firmware;
 use crate::board::tables::TableRegisters;
 
@@ -31,6 +33,9 @@ const_assert_eq!(offset_of!(TableRegisters, mair), 16);
 const_assert_eq!(offset_of!(SecondaryBoot, stack_top), 32);
 const_assert_eq!(offset_of!(SecondaryBoot, fault_stack_top), 40);
 
+/// How long a CPU may take to come up before it is taken for dead.
+const START_SECONDS: u64 = 10;
+
 unsafe extern "C" {
     fn secondary_entry();
 }
@@ -43,7 +48,7 @@ pub(super) fn start(
     stacks: Stacks,
     machinery: &'static Machinery,
     hypervisor: &'static Hypervisor,
-) -> Result<(), smccc::psci::error::Error> {
+) -> Result<(), psci::error::Error> {
     let boot: &'static SecondaryBoot = Box::leak(Box::new(SecondaryBoot {
         tables: machinery.tables,
         stack_top: stacks.top().into(),
@@ -58,8 +63,12 @@ pub(super) fn start(
     cache::clean_to_coherency(address, address + size_of::<SecondaryBoot>());
     let entry = secondary_entry as *const () as usize;
     firmware.cpu_on(mpidr, entry as u64, address as u64)?;
+    let give_up = el2_cpu::counter() + START_SECONDS * CNTFRQ_EL0.get();
     while !boot.is_up.load(Ordering::Acquire) {
-        aarch64_cpu::asm::wfe();
+        if el2_cpu::counter() > give_up {
+            return Err(psci::error::Error::InternalFailure);
+        }
+        core::hint::spin_loop();
     }
     Ok(())
 }
@@ -69,7 +78,5 @@ pub(super) fn start(
 extern "C" fn secondary_main(boot: &'static SecondaryBoot) -> ! {
     run_cpu(boot.machinery, boot.hypervisor, boot.id, || {
         boot.is_up.store(true, Ordering::Release);
-        aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::SY);
-        aarch64_cpu::asm::sev();
     })
 }

@@ -33,7 +33,9 @@ _start:
 boot_entry:
     msr     DAIFSet, #0xf
     require_el2
+    cbz     x0, park                    /* no device tree, no machine */
     mov     x19, x0
+    bl      plain_el2
 
     /*
      * The early table: one level-1 table of 1 GiB blocks (39-bit addresses).
@@ -42,6 +44,7 @@ boot_entry:
      */
     adrp    x20, early_table
     add     x20, x20, :lo12:early_table
+    bl      forget_early_table
     mov     x9, x20
     add     x10, x20, #4096
 1:  stp     xzr, xzr, [x9], #16
@@ -57,19 +60,7 @@ boot_entry:
     add     x9, x19, #0x200000          /* a blob has at most 2 MiB */
     bl      map_gibibyte
 
-    dsb     sy
-    mov     x9, x20
-    add     x10, x20, #4096
-    mrs     x11, ctr_el0                /* DminLine: log2 of words */
-    ubfx    x11, x11, #16, #4
-    mov     x12, #4
-    lsl     x11, x12, x11
-2:  dc      ivac, x9
-    add     x9, x9, x11
-    cmp     x9, x10
-    b.lo    2b
-    dsb     sy
-
+    bl      forget_early_table
     mov     x0, x20
     ldr     x1, =EARLY_TCR
     ldr     x2, =EARLY_MAIR
@@ -120,6 +111,33 @@ boot_entry:
     mov     x30, xzr
     b       boot_main
 
+/*
+ * Drops what caches hold of the early table: before it is written, so that no
+ * stale line is written back over it, and after, so that none is read.
+ * Clobbers x9–x12.
+ */
+forget_early_table:
+    dsb     sy
+    mov     x9, x20
+    add     x10, x20, #4096
+    mrs     x11, ctr_el0                /* DminLine: log2 of words */
+    ubfx    x11, x11, #16, #4
+    mov     x12, #4
+    lsl     x11, x12, x11
+2:  dc      ivac, x9
+    add     x9, x9, x11
+    cmp     x9, x10
+    b.lo    2b
+    dsb     sy
+    ret
+
+/* HCR_EL2: no E2H, which would change the form of TCR_EL2; EL1 is AArch64. */
+plain_el2:
+    mov     x9, #(1 << 31)
+    msr     hcr_el2, x9
+    isb
+    ret
+
 /* Maps the gibibyte of address x9 in the table at x20. Clobbers x10–x12. */
 map_gibibyte:
     lsr     x10, x9, #30
@@ -140,6 +158,7 @@ secondary_entry:
     msr     DAIFSet, #0xf
     require_el2
     mov     x19, x0
+    bl      plain_el2
     ldp     x0, x1, [x19, #0]           /* TTBR0_EL2, TCR_EL2 */
     ldp     x2, x3, [x19, #16]          /* MAIR_EL2, SCTLR_EL2 */
     bl      el2_switch_tables
@@ -173,6 +192,7 @@ el2_switch_tables:
     msr     mair_el2, x2
     isb
     tlbi    alle2
+    tlbi    alle1                       /* whoever ran here before */
     dsb     nsh
     ic      iallu
     dsb     nsh

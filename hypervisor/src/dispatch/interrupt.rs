@@ -3,14 +3,13 @@
 use super::Outcome;
 use crate::cpu::{Cpu, PhysicalInterrupt};
 use crate::vcpu::Vcpu;
-use dtb_platform::layout;
 
 /// Takes one physical interrupt. If more wait, the next entry ends at once.
 pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
     let Some(interrupt) = cpu.acknowledge() else { return Outcome::Resume };
     let outcome = match interrupt {
         PhysicalInterrupt::VirtualTimer => {
-            vcpu.virtual_timer_fired(layout::TIMER.virt);
+            vcpu.virtual_timer_fired();
             return Outcome::Resume;
         }
         // Who called is in the mailboxes. A call may be for another vCPU of

@@ -21,7 +21,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
                 (vgic.read(id, frame, offset, width), Kicks::NONE)
             })
         }
-        None => device_access(vcpu, address, width, 0, |device, context, offset| {
+        None => device_access(cpu, vcpu, address, width, 0, |device, context, offset| {
             device.read(context, offset, width)
         }),
     };
@@ -46,7 +46,7 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
                 }
             })
         }
-        None => device_access(vcpu, address, width, (), |device, context, offset| {
+        None => device_access(cpu, vcpu, address, width, (), |device, context, offset| {
             device.write(context, offset, width, value)
         }),
     };
@@ -94,8 +94,9 @@ fn vgic_access<C: Cpu, R>(
 }
 
 /// Works on the device at `address`; where a window has none the answer is `empty`.
-fn device_access<H: AxVCpuHal, R>(
-    vcpu: &mut Vcpu<H>,
+fn device_access<C: Cpu, R>(
+    cpu: &mut C,
+    vcpu: &mut Vcpu<C::Hal>,
     address: GuestPhysAddr,
     width: Width,
     empty: R,
@@ -110,7 +111,11 @@ fn device_access<H: AxVCpuHal, R>(
     let line = Line::new(vm, *intid, Some(id));
     let context = DeviceContext { vcpu: id, memory: vm.ram(), line: &line };
     let result = work(&**device, &context, offset);
-    vcpu.alarm = vm.after_device_access(*intid).or(vcpu.alarm);
+    let alarm = vm.after_device_access(*intid);
+    if alarm.is_some() {
+        vcpu.alarm = alarm;
+        cpu.set_deadline(vcpu.deadline(cpu.now_ticks()));
+    }
     // A device answers its whole window: what it refuses is no bus error.
     result.map_err(|error| match error {
         AccessError::NoDevice => AccessError::OutsideMemory,

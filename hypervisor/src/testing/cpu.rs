@@ -20,6 +20,8 @@ pub(crate) enum Deed {
     Deadline(Option<u64>),
     Activate(u32),
     Deactivate(u32),
+    /// Dropped the translations of the VM with this VTTBR_EL2.
+    Forget(u64),
     Sleep,
 }
 
@@ -193,6 +195,10 @@ impl Cpu for FakeCpu {
         let mut wires = self.state.wires();
         wires.timer_active = true;
         wires.deeds.push(Deed::Activate(physical.raw()));
+    }
+
+    fn forget_translations(&mut self, vttbr: u64) {
+        self.state.wires().deeds.push(Deed::Forget(vttbr));
     }
 
     fn wait_for_interrupt(&mut self) {

@@ -94,8 +94,6 @@ enum Step {
     Leave(Play<RawExit>),
     /// WFI: traps if EL2 says so, waits otherwise.
     Wait,
-    /// The guest waits for EL2 to interrupt it.
-    Spin,
 }
 
 /// What a guest does, step by step. When it has come to its end, the guest
@@ -139,11 +137,6 @@ impl Script {
     /// Executes WFI.
     pub(crate) fn wait(&self) -> &Self {
         self.push(Step::Wait)
-    }
-
-    /// Does nothing until a physical interrupt comes.
-    pub(crate) fn spin(&self) -> &Self {
-        self.push(Step::Spin)
     }
 
     /// Tells whether nothing is left to do.
@@ -247,7 +240,6 @@ impl AxVCpuHal for Guest {
                     self.wait_while(|cpu| cpu.ich.lock().signalled().is_none());
                     frame.elr += 4;
                 }
-                Some(Step::Spin) => self.wait_while(|_| true),
                 None => {
                     let script = self.script.clone();
                     self.wait_while(|_| script.is_done());

@@ -77,7 +77,6 @@ impl Rig {
         });
         let hypervisor =
             Arc::new(Hypervisor::new(board, Arc::clone(&console), cpu_count, vms.collect()));
-        hypervisor.show_first_vm();
         hypervisor.start();
         let scripts =
             homes.iter().map(|homes| homes.iter().map(|_| Script::default()).collect()).collect();
@@ -149,8 +148,12 @@ impl Rig {
             for cpu in 0..before.len() {
                 self.step(cpu);
             }
-            let quiet = |moods: &[Mood]| !moods.contains(&Mood::Awake);
-            if quiet(&before) && quiet(&self.baton.moods()) {
+            let moods = self.baton.moods();
+            let called = |(cpu, mood): (&Arc<CpuState>, &Mood)| {
+                *mood != Mood::Gone && cpu.signalled(self.now()).is_some()
+            };
+            let is_called = self.board.cpus().iter().zip(&moods).any(called);
+            if moods == before && !moods.contains(&Mood::Awake) && !is_called {
                 return;
             }
         }

@@ -10,7 +10,7 @@ use dtb_platform::{BootModule, GuestGic, GuestTree, TreeError, VmConfig};
 use primecell_devices::{Pl011, Pl031};
 use s2_mmu::{Attributes, HwVmid, MapError, Stage2, Stage2Config, Stage2Tlb};
 use thiserror::Error;
-use vm_contract::{GuestPhysAddrRange, HostPhysAddrRange, VmId};
+use vm_contract::{GuestPhysAddrRange, HostPhysAddrRange, IntId, VmId};
 
 use super::bus::{Bus, DeviceLock, Overlap, Target};
 use super::clock::SystemClock;
@@ -65,6 +65,8 @@ pub struct HostFacts {
     pub id_registers: Arc<IdRegisters>,
     /// MIDR_EL1.
     pub midr: u64,
+    /// The physical interrupt of the virtual timer.
+    pub virtual_timer: IntId,
     /// How many CPUs there are.
     pub cpu_count: u16,
     /// The time of day, in seconds since the epoch.
@@ -192,6 +194,7 @@ impl VmBuilder<'_> {
                 hw_vmid: hw_vmid.raw(),
                 stage2_root: stage2.root(),
                 cntvoff: self.machine.now_ticks(),
+                virtual_timer: self.host.virtual_timer,
                 id_registers: Arc::clone(&self.host.id_registers),
             },
             serial,

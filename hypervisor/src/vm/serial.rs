@@ -5,11 +5,19 @@ use vm_contract::{IntId, VcpuId};
 use super::{Line, Vm};
 
 impl Vm {
-    /// Moves what waits between the machine's UART and the VM's.
-    pub fn service_serial(&self, current: Option<VcpuId>) {
+    /// Sends what waits in the VM's UART; tells whether some of it still does.
+    pub fn send_serial(&self, current: Option<VcpuId>) -> bool {
         let line = Line::new(self, self.serial_intid, current);
         let mut serial = self.serial.lock();
         serial.pump(&line);
+        serial.has_output()
+    }
+
+    /// Gives the VM's UART what the machine's has received, as long as there is
+    /// room.
+    pub fn receive_serial(&self, current: Option<VcpuId>) {
+        let line = Line::new(self, self.serial_intid, current);
+        let mut serial = self.serial.lock();
         while serial.can_receive() {
             let Some(byte) = self.console.receive() else { return };
             // There is room.

@@ -57,8 +57,7 @@ fn a_timer_that_was_stopped_before_its_interrupt_was_seen_is_withdrawn() {
     rig.script(0, 0)
         // Disabled, so that it waits in the interrupt controller.
         .leave(|inside| inside.store(ICENABLER0, 2, 1 << TIMER))
-        .look(|inside| inside.arm_timer(300))
-        .spin();
+        .look(|inside| inside.arm_timer(300));
     rig.settle();
     rig.advance_to(Rig::START + 300);
     rig.settle();
@@ -91,12 +90,20 @@ fn interrupts_beyond_the_list_registers_follow_by_maintenance() {
     run_to_the_end(&mut rig);
 }
 
+const UART_LCR_H: u64 = 0x0900_002c;
+const FIFOS: u64 = 1 << 4;
+const UART_CR: u64 = 0x0900_0030;
+const ENABLE_BOTH_WAYS: u64 = 0x301;
+const UART_IMSC: u64 = 0x0900_0038;
+const RECEIVE_AND_TIMEOUT: u64 = 0x50;
+
 #[test]
 fn the_consoles_interrupt_feeds_the_guests_uart() {
     let mut rig = ready_guest();
     rig.script(0, 0)
-        .leave(|inside| inside.store(0x0900_0030, 2, 0x301))
-        .leave(|inside| inside.store(0x0900_0038, 2, 0x50))
+        .leave(|inside| inside.store(UART_LCR_H, 2, FIFOS))
+        .leave(|inside| inside.store(UART_CR, 2, ENABLE_BOTH_WAYS))
+        .leave(|inside| inside.store(UART_IMSC, 2, RECEIVE_AND_TIMEOUT))
         .wait()
         .look(|inside| assert_eq!(inside.acknowledge(), Some(33)))
         .exit(fakes::load(0x0900_0000, 2, 4))
@@ -108,6 +115,31 @@ fn the_consoles_interrupt_feeds_the_guests_uart() {
     rig.settle();
     rig.uart.type_in(b"ok");
     rig.cpu(0).wires().raised.push(PhysicalInterrupt::Console);
+    run_to_the_end(&mut rig);
+}
+
+#[test]
+fn a_guest_that_does_not_read_holds_the_console_until_it_does() {
+    let mut rig = ready_guest();
+    rig.script(0, 0)
+        .leave(|inside| inside.store(UART_CR, 2, ENABLE_BOTH_WAYS))
+        .leave(|inside| inside.store(UART_IMSC, 2, RECEIVE_AND_TIMEOUT));
+    rig.settle();
+    // Without FIFOs there is room for one byte.
+    rig.uart.type_in(b"ok");
+    rig.cpu(0).wires().raised.push(PhysicalInterrupt::Console);
+    rig.settle();
+    assert!(!rig.uart.listens_receive(), "the second byte waits in the machine's UART");
+    rig.script(0, 0)
+        .exit(fakes::load(0x0900_0000, 2, 4))
+        .look(|inside| assert_eq!(inside.frame.gpr(4), b'o'.into()));
+    rig.settle();
+    assert!(rig.uart.listens_receive());
+    rig.cpu(0).wires().raised.push(PhysicalInterrupt::Console);
+    rig.settle();
+    rig.script(0, 0)
+        .exit(fakes::load(0x0900_0000, 2, 4))
+        .look(|inside| assert_eq!(inside.frame.gpr(4), b'k'.into()));
     run_to_the_end(&mut rig);
 }
 
