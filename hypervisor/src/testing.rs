@@ -34,7 +34,10 @@ use crate::vm::{HostFacts, Vm, VmBuilder};
 pub(crate) fn frame_pool(size_bytes: usize) -> Arc<FramePool> {
     // Twice as much, so that an aligned half of that size lies within.
     let memory = Box::leak(vec![0u8; 2 * size_bytes].into_boxed_slice());
-    let start = memory.as_mut_ptr().expose_provenance().next_multiple_of(size_bytes);
+    let start = memory
+        .as_mut_ptr()
+        .expose_provenance()
+        .next_multiple_of(size_bytes);
     let pool = FramePool::default();
     let range = HostPhysAddrRange::from_start_size(HostPhysAddr::from(start), size_bytes);
     #[expect(unsafe_code, reason = "gives the pool memory")]
@@ -133,7 +136,12 @@ fn build(
         cpu_count: 4,
         now_seconds: 0,
     };
-    let builder = VmBuilder { machine, host: &host, pool, console };
+    let builder = VmBuilder {
+        machine,
+        host: &host,
+        pool,
+        console,
+    };
     let image: &'static [u8] = &IMAGE;
     let range = HostPhysAddrRange::from_start_size(HostPhysAddr::from(0x1000), image.len());
     let config = VmConfig {
@@ -141,7 +149,11 @@ fn build(
         name: String::from("vm"),
         cpus: u32::try_from(homes.len()).expect("few vCPUs"),
         memory_bytes: VM_BYTES,
-        boot: if firmware { BootModule::Firmware(range) } else { BootModule::Kernel(range) },
+        boot: if firmware {
+            BootModule::Firmware(range)
+        } else {
+            BootModule::Kernel(range)
+        },
         ramdisk: None,
         bootargs: None,
         affinity: homes.to_vec(),
@@ -157,7 +169,14 @@ pub(crate) fn vm(vcpus: usize) -> Vm {
     let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
     let console = Arc::new(Console::new(Box::new(FakeUart::default())));
     let homes = [0, 1, 2, 3];
-    let vm = build(machine, &console, &frame_pool(8 << 20), VmId::new(0), &homes[..vcpus], false);
+    let vm = build(
+        machine,
+        &console,
+        &frame_pool(8 << 20),
+        VmId::new(0),
+        &homes[..vcpus],
+        false,
+    );
     vm.boot().expect("a good image");
     vm
 }

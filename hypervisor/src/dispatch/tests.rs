@@ -26,7 +26,10 @@ fn one_guest() -> Rig {
 
 /// The same, and the guest is firmware in read-only memory at address 0.
 fn firmware_guest() -> Rig {
-    Rig::from_plan(&Plan { firmware: true, ..Plan::default() })
+    Rig::from_plan(&Plan {
+        firmware: true,
+        ..Plan::default()
+    })
 }
 
 /// An exception that a guest finds itself in.

@@ -37,12 +37,21 @@ struct Abandoned;
 
 impl Baton {
     pub(super) fn new(cpu_count: usize) -> Self {
-        let state = State { holder: None, moods: vec![Mood::Awake; cpu_count], abandoned: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let state = State {
+            holder: None,
+            moods: vec![Mood::Awake; cpu_count],
+            abandoned: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no test panics while it holds this")
+        self.state
+            .lock()
+            .expect("no test panics while it holds this")
     }
 
     /// Lets CPU `cpu` do one step; returns how that ended.

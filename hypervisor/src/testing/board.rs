@@ -21,8 +21,13 @@ impl FakeBoard {
 
     /// Makes a machine whose counter shows `now`.
     pub(crate) fn new(cpu_count: u16, lr_count: usize, now: u64) -> Self {
-        let cpus = (0..cpu_count).map(|n| CpuState::new(PcpuId::new(n), lr_count)).collect();
-        Self { now: AtomicU64::new(now), cpus }
+        let cpus = (0..cpu_count)
+            .map(|n| CpuState::new(PcpuId::new(n), lr_count))
+            .collect();
+        Self {
+            now: AtomicU64::new(now),
+            cpus,
+        }
     }
 
     pub(crate) fn cpu(&self, id: PcpuId) -> Arc<CpuState> {

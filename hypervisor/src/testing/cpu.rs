@@ -62,7 +62,10 @@ impl Wires {
                 .is_some_and(|(timer, offset)| timer.asserted_at(now.wrapping_sub(offset)));
         let candidates = [
             (PhysicalInterrupt::Kick, self.kicked),
-            (PhysicalInterrupt::Deadline, self.deadline.is_some_and(|at| at <= now)),
+            (
+                PhysicalInterrupt::Deadline,
+                self.deadline.is_some_and(|at| at <= now),
+            ),
             (PhysicalInterrupt::VirtualTimer, timer_fires),
             (PhysicalInterrupt::Maintenance, maintenance),
         ];
@@ -83,11 +86,17 @@ pub(crate) struct CpuState {
 
 impl CpuState {
     pub(super) fn new(id: PcpuId, lr_count: usize) -> Arc<Self> {
-        Arc::new(Self { id, ich: SharedIch::new(lr_count), wires: Mutex::default() })
+        Arc::new(Self {
+            id,
+            ich: SharedIch::new(lr_count),
+            wires: Mutex::default(),
+        })
     }
 
     pub(crate) fn wires(&self) -> MutexGuard<'_, Wires> {
-        self.wires.lock().expect("no test panics while it holds this")
+        self.wires
+            .lock()
+            .expect("no test panics while it holds this")
     }
 
     /// Returns the interrupt that the CPU would be given at `now`.
@@ -99,7 +108,11 @@ impl CpuState {
     /// Checks what must hold whenever a guest is entered.
     pub(super) fn check_entry(&self) {
         let wires = self.wires();
-        assert!(wires.unfinished.is_empty(), "left active: {:?}", wires.unfinished);
+        assert!(
+            wires.unfinished.is_empty(),
+            "left active: {:?}",
+            wires.unfinished
+        );
         let ich = self.ich.lock();
         let held = || ich.list_registers().iter().filter(|lr| !lr.is_inactive());
         for (n, lr) in held().enumerate() {
@@ -115,7 +128,11 @@ impl CpuState {
     /// Does what the guest's own deactivations do to the physical GIC.
     pub(super) fn settle_guest(&self) {
         for physical in self.ich.lock().take_deactivated() {
-            assert_eq!(u32::from(physical), layout::TIMER.virt.raw(), "nothing else is linked");
+            assert_eq!(
+                u32::from(physical),
+                layout::TIMER.virt.raw(),
+                "nothing else is linked"
+            );
             let was_active = core::mem::take(&mut self.wires().timer_active);
             assert!(was_active, "the guest deactivated what was not active");
         }
@@ -133,7 +150,12 @@ pub(crate) struct FakeCpu {
 impl FakeCpu {
     pub(super) fn new(id: PcpuId, board: &'static FakeBoard, baton: Arc<Baton>) -> Self {
         let state = board.cpu(id);
-        Self { ich: state.ich.clone(), state, board, baton }
+        Self {
+            ich: state.ich.clone(),
+            state,
+            board,
+            baton,
+        }
     }
 }
 
@@ -185,7 +207,11 @@ impl Cpu for FakeCpu {
 
     fn deactivate(&mut self, physical: IntId) {
         let mut wires = self.state.wires();
-        assert_eq!(physical, layout::TIMER.virt, "nothing else is passed to guests");
+        assert_eq!(
+            physical,
+            layout::TIMER.virt,
+            "nothing else is passed to guests"
+        );
         assert!(wires.timer_active, "deactivated what was not active");
         wires.timer_active = false;
         wires.deeds.push(Deed::Deactivate(physical.raw()));

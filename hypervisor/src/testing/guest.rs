@@ -48,7 +48,10 @@ impl Inside<'_> {
 
     /// Programs the virtual timer for a value of the guest's own counter.
     pub(crate) fn arm_timer(&mut self, compare: u64) {
-        self.registers.timer = TimerState { ctl: TimerState::ENABLE, cval: compare };
+        self.registers.timer = TimerState {
+            ctl: TimerState::ENABLE,
+            cval: compare,
+        };
     }
 
     /// Stops the virtual timer.
@@ -166,7 +169,13 @@ impl Guest {
         board: &'static FakeBoard,
         baton: Arc<Baton>,
     ) -> Self {
-        Self { script, inner: ScriptedGuest::new(), cpu, board, baton }
+        Self {
+            script,
+            inner: ScriptedGuest::new(),
+            cpu,
+            board,
+            baton,
+        }
     }
 
     fn now(&self) -> u64 {
@@ -178,7 +187,11 @@ impl Guest {
         let (cpu, mut play) = (Arc::clone(&self.cpu), Some(play));
         self.inner = core::mem::take(&mut self.inner).then(move |frame, registers| {
             let play = play.take().expect("a step is played once");
-            let exit = play(&mut Inside { frame, registers, ich: &mut cpu.ich.lock() });
+            let exit = play(&mut Inside {
+                frame,
+                registers,
+                ich: &mut cpu.ich.lock(),
+            });
             if let Some((timer, _)) = &mut cpu.wires().guest_timer {
                 *timer = registers.timer;
             }
@@ -255,7 +268,10 @@ impl AxVCpuHal for Guest {
         }
         let wires = self.cpu.wires();
         let (timer, offset) = wires.guest_timer.expect("a vCPU is loaded");
-        let unmasked = TimerState { ctl: value & TimerState::ENABLE, ..timer };
+        let unmasked = TimerState {
+            ctl: value & TimerState::ENABLE,
+            ..timer
+        };
         let expired = unmasked.asserted_at(self.now().wrapping_sub(offset));
         value & !TimerState::ISTATUS | if expired { TimerState::ISTATUS } else { 0 }
     }

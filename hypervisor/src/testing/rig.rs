@@ -39,7 +39,12 @@ pub(crate) struct Plan<'a> {
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { homes: &[&[0]], firmware: false, lr_count: 4, pool: None }
+        Self {
+            homes: &[&[0]],
+            firmware: false,
+            lr_count: 4,
+            pool: None,
+        }
     }
 }
 
@@ -59,12 +64,19 @@ impl Rig {
 
     /// Starts VMs whose vCPUs live on the CPUs that `homes` says, by VM.
     pub(crate) fn new(homes: &[&[u32]]) -> Self {
-        Self::from_plan(&Plan { homes, ..Plan::default() })
+        Self::from_plan(&Plan {
+            homes,
+            ..Plan::default()
+        })
     }
 
     pub(crate) fn from_plan(plan: &Plan<'_>) -> Self {
         let homes = plan.homes;
-        let last_cpu = homes.iter().flat_map(|homes| homes.iter()).max().expect("some vCPU");
+        let last_cpu = homes
+            .iter()
+            .flat_map(|homes| homes.iter())
+            .max()
+            .expect("some vCPU");
         let cpu_count = u16::try_from(last_cpu + 1).expect("few CPUs");
         let board = FakeBoard::new(cpu_count, plan.lr_count, Self::START);
         let board: &'static FakeBoard = Box::leak(Box::new(board));
@@ -75,33 +87,65 @@ impl Rig {
             let vm = build(board, &console, &pool, VmId::new(n), homes, plan.firmware);
             Arc::new(vm)
         });
-        let hypervisor =
-            Arc::new(Hypervisor::new(board, Arc::clone(&console), cpu_count, vms.collect()));
+        let hypervisor = Arc::new(Hypervisor::new(
+            board,
+            Arc::clone(&console),
+            cpu_count,
+            vms.collect(),
+        ));
         hypervisor.start();
-        let scripts =
-            homes.iter().map(|homes| homes.iter().map(|_| Script::default()).collect()).collect();
+        let scripts = homes
+            .iter()
+            .map(|homes| homes.iter().map(|_| Script::default()).collect())
+            .collect();
         let baton = Arc::new(Baton::new(cpu_count.into()));
-        let mut rig = Self { hypervisor, uart, board, baton, scripts, threads: Vec::new() };
-        rig.threads = (0..cpu_count).map(|n| Some(rig.spawn(PcpuId::new(n)))).collect();
+        let mut rig = Self {
+            hypervisor,
+            uart,
+            board,
+            baton,
+            scripts,
+            threads: Vec::new(),
+        };
+        rig.threads = (0..cpu_count)
+            .map(|n| Some(rig.spawn(PcpuId::new(n))))
+            .collect();
         rig
     }
 
     fn spawn(&self, id: PcpuId) -> JoinHandle<()> {
         let (hypervisor, baton) = (Arc::clone(&self.hypervisor), Arc::clone(&self.baton));
         let board = self.board;
-        let guests = hypervisor.vms().iter().zip(&self.scripts).flat_map(|(vm, scripts)| {
-            vm.residents(id).map(|vcpu| {
-                Guest::new(scripts[vcpu.index()].clone(), board.cpu(id), board, Arc::clone(&baton))
-            })
-        });
+        let guests = hypervisor
+            .vms()
+            .iter()
+            .zip(&self.scripts)
+            .flat_map(|(vm, scripts)| {
+                vm.residents(id).map(|vcpu| {
+                    Guest::new(
+                        scripts[vcpu.index()].clone(),
+                        board.cpu(id),
+                        board,
+                        Arc::clone(&baton),
+                    )
+                })
+            });
         let guests = Mutex::new(guests.collect::<Vec<_>>().into_iter());
         thread::spawn(move || {
             let _departure = Departure(&baton, id.index());
             baton.await_first(id.index());
             let mut cpu = FakeCpu::new(id, board, Arc::clone(&baton));
-            let next = || guests.lock().expect("one thread").next().expect("one per vCPU");
+            let next = || {
+                guests
+                    .lock()
+                    .expect("one thread")
+                    .next()
+                    .expect("one per vCPU")
+            };
             let residents = Residents::new(&hypervisor, &cpu, next);
-            residents.expect("the CPU can run them").run(&hypervisor, &mut cpu);
+            residents
+                .expect("the CPU can run them")
+                .run(&hypervisor, &mut cpu);
         })
     }
 
@@ -170,8 +214,14 @@ impl Rig {
             if self.is_over() {
                 return;
             }
-            let timers = self.board.cpus().iter().filter_map(|cpu| cpu.wires().next_timer());
-            let next = timers.min().unwrap_or_else(|| panic!("the machine slept for ever"));
+            let timers = self
+                .board
+                .cpus()
+                .iter()
+                .filter_map(|cpu| cpu.wires().next_timer());
+            let next = timers
+                .min()
+                .unwrap_or_else(|| panic!("the machine slept for ever"));
             self.advance_to(next.max(self.now()));
         }
         panic!("the machine never comes to its end");
@@ -212,14 +262,20 @@ impl Rig {
     /// Reads a word of a guest's memory.
     pub(crate) fn word(&self, vm: usize, address: usize) -> u32 {
         let mut bytes = [0; 4];
-        self.vm(vm).ram().read(GuestPhysAddr::from(address), &mut bytes).expect("it is memory");
+        self.vm(vm)
+            .ram()
+            .read(GuestPhysAddr::from(address), &mut bytes)
+            .expect("it is memory");
         u32::from_le_bytes(bytes)
     }
 
     /// Writes a word to a guest's memory, as its devices would.
     pub(crate) fn set_word(&self, vm: usize, address: usize, value: u32) {
         let address = GuestPhysAddr::from(address);
-        self.vm(vm).ram().load(address, &value.to_le_bytes()).expect("it is memory");
+        self.vm(vm)
+            .ram()
+            .load(address, &value.to_le_bytes())
+            .expect("it is memory");
     }
 }
 

@@ -20,7 +20,11 @@ fn fill_registers(inside: &mut Inside<'_>) {
 fn assert_only_x0(inside: &Inside<'_>, x0: u64) {
     assert_eq!(inside.frame.gpr(0), x0);
     for n in 1..31 {
-        assert_eq!(inside.frame.gpr(n), 0x1111_0000_0000_0000 + n as u64, "X{n}");
+        assert_eq!(
+            inside.frame.gpr(n),
+            0x1111_0000_0000_0000 + n as u64,
+            "X{n}"
+        );
     }
 }
 
@@ -61,7 +65,8 @@ fn a_call_with_an_immediate_is_not_supported() {
     let mut rig = one_guest();
     for exit in [fakes::hypercall(1), fakes::secure_monitor_call(0xffff)] {
         call_with_full_registers(rig.script(0, 0), PSCI_VERSION.into(), exit);
-        rig.script(0, 0).look(|inside| assert_only_x0(inside, NOT_SUPPORTED));
+        rig.script(0, 0)
+            .look(|inside| assert_only_x0(inside, NOT_SUPPORTED));
     }
     run_to_the_end(&mut rig);
 }
@@ -74,7 +79,8 @@ fn no_function_that_nobody_offers_goes_anywhere() {
         for kind in [0x0000_0000, 0x4000_0000, 0x8000_0000, 0xc000_0000] {
             let function = kind | owner << 24 | 0xfe0f;
             call_with_full_registers(rig.script(0, 0), function, fakes::secure_monitor_call(0));
-            rig.script(0, 0).look(|inside| assert_only_x0(inside, NOT_SUPPORTED));
+            rig.script(0, 0)
+                .look(|inside| assert_only_x0(inside, NOT_SUPPORTED));
         }
     }
     run_to_the_end(&mut rig);

@@ -13,16 +13,29 @@ const FAULTING: u64 = 0x4000_1238;
 /// Leaves by a data abort with this ISS.
 fn data_abort(inside: &mut Inside<'_>, iss: u64) -> RawExit {
     inside.registers.vbar_el1 = VECTORS;
-    RawExit::Synchronous(Syndrome { esr: syndrome(DATA_ABORT_LOWER, iss), far: FAULTING, hpfar: 0 })
+    RawExit::Synchronous(Syndrome {
+        esr: syndrome(DATA_ABORT_LOWER, iss),
+        far: FAULTING,
+        hpfar: 0,
+    })
 }
 
 #[test]
 fn an_external_abort_of_the_machine_is_passed_on() {
     let mut rig = one_guest();
-    rig.script(0, 0).leave(|inside| data_abort(inside, EXTERNAL)).look(|inside| {
-        let esr = syndrome(DATA_ABORT, EXTERNAL);
-        assert_taken(inside, &Taken { esr, far: Some(FAULTING), elr: ENTRY });
-    });
+    rig.script(0, 0)
+        .leave(|inside| data_abort(inside, EXTERNAL))
+        .look(|inside| {
+            let esr = syndrome(DATA_ABORT, EXTERNAL);
+            assert_taken(
+                inside,
+                &Taken {
+                    esr,
+                    far: Some(FAULTING),
+                    elr: ENTRY,
+                },
+            );
+        });
     run_to_the_end(&mut rig);
 }
 
@@ -31,12 +44,19 @@ fn tables_of_the_guest_outside_its_memory_abort_the_access() {
     const S1PTW: u64 = 1 << 7;
     const TRANSLATION_LEVEL_2: u64 = 0x06;
     let mut rig = one_guest();
-    rig.script(0, 0).leave(|inside| data_abort(inside, S1PTW | TRANSLATION_LEVEL_2)).look(
-        |inside| {
+    rig.script(0, 0)
+        .leave(|inside| data_abort(inside, S1PTW | TRANSLATION_LEVEL_2))
+        .look(|inside| {
             let esr = syndrome(DATA_ABORT, EXTERNAL);
-            assert_taken(inside, &Taken { esr, far: Some(FAULTING), elr: ENTRY });
-        },
-    );
+            assert_taken(
+                inside,
+                &Taken {
+                    esr,
+                    far: Some(FAULTING),
+                    elr: ENTRY,
+                },
+            );
+        });
     run_to_the_end(&mut rig);
 }
 
@@ -60,10 +80,21 @@ fn an_unknown_class_of_exception_is_an_undefined_instruction() {
                 inside.registers.vbar_el1 = VECTORS;
                 inside.frame.elr = ENTRY;
                 inside.frame.spsr = 0x3c5;
-                RawExit::Synchronous(Syndrome { esr: syndrome(class, 0x1ff_ffff), far: 0, hpfar: 0 })
+                RawExit::Synchronous(Syndrome {
+                    esr: syndrome(class, 0x1ff_ffff),
+                    far: 0,
+                    hpfar: 0,
+                })
             })
             .look(|inside| {
-                assert_taken(inside, &Taken { esr: syndrome(0, 0), far: None, elr: ENTRY });
+                assert_taken(
+                    inside,
+                    &Taken {
+                        esr: syndrome(0, 0),
+                        far: None,
+                        elr: ENTRY,
+                    },
+                );
             });
     }
     run_to_the_end(&mut rig);
@@ -86,7 +117,8 @@ fn an_serror_stops_its_vm_and_no_other() {
 fn an_serror_on_one_vcpu_takes_the_others_off_their_cpus() {
     let mut rig = Rig::new(&[&[0, 1, 2]]);
     for target in [1, 2] {
-        rig.script(0, 0).call(smccc::psci::PSCI_CPU_ON_64, [target, ENTRY, 0]);
+        rig.script(0, 0)
+            .call(smccc::psci::PSCI_CPU_ON_64, [target, ENTRY, 0]);
     }
     rig.settle();
     rig.script(0, 2).exit(RawExit::SError { esr: 0xbf00_0002 });

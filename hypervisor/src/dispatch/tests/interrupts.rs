@@ -18,7 +18,11 @@ fn ready_guest() -> Rig {
 }
 
 fn timer_entry(inside: &Inside<'_>) -> arm_vgic_v3::ListRegister {
-    let mut entries = inside.ich.list_registers().iter().filter(|lr| lr.intid() == TIMER);
+    let mut entries = inside
+        .ich
+        .list_registers()
+        .iter()
+        .filter(|lr| lr.intid() == TIMER);
     *entries.next().expect("the timer has a list register")
 }
 
@@ -46,7 +50,11 @@ fn the_virtual_timer_reaches_the_guest_linked_to_the_physical_interrupt() {
     assert_eq!(rig.now(), Rig::START + 800);
     let deeds = &rig.cpu(0).wires().deeds;
     let touched = |deed: &&Deed| matches!(deed, Deed::Activate(_) | Deed::Deactivate(_));
-    assert_eq!(deeds.iter().filter(touched).count(), 0, "the guest deactivates it by itself");
+    assert_eq!(
+        deeds.iter().filter(touched).count(),
+        0,
+        "the guest deactivates it by itself"
+    );
 }
 
 #[test]
@@ -73,7 +81,10 @@ fn a_timer_that_was_stopped_before_its_interrupt_was_seen_is_withdrawn() {
 
 #[test]
 fn interrupts_beyond_the_list_registers_follow_by_maintenance() {
-    let plan = Plan { lr_count: 2, ..Plan::default() };
+    let plan = Plan {
+        lr_count: 2,
+        ..Plan::default()
+    };
     let mut rig = Rig::from_plan(&plan);
     rig.enable_interrupts(0);
     let script = rig.script(0, 0);
@@ -81,7 +92,11 @@ fn interrupts_beyond_the_list_registers_follow_by_maintenance() {
     script.leave(|inside| inside.store(0x080b_0200, 2, 0xffff));
     for _ in 0..16 {
         script.wait().look(|inside| {
-            let held = inside.ich.list_registers().iter().filter(|lr| !lr.is_inactive());
+            let held = inside
+                .ich
+                .list_registers()
+                .iter()
+                .filter(|lr| !lr.is_inactive());
             assert!(held.count() <= 2);
             assert!(inside.handle_interrupt().is_some_and(|intid| intid < 16));
         });
@@ -129,7 +144,10 @@ fn a_guest_that_does_not_read_holds_the_console_until_it_does() {
     rig.uart.type_in(b"ok");
     rig.cpu(0).wires().raised.push(PhysicalInterrupt::Console);
     rig.settle();
-    assert!(!rig.uart.listens_receive(), "the second byte waits in the machine's UART");
+    assert!(
+        !rig.uart.listens_receive(),
+        "the second byte waits in the machine's UART"
+    );
     rig.script(0, 0)
         .exit(fakes::load(0x0900_0000, 2, 4))
         .look(|inside| assert_eq!(inside.frame.gpr(4), b'o'.into()));
@@ -147,7 +165,11 @@ fn a_guest_that_does_not_read_holds_the_console_until_it_does() {
 fn an_interrupt_that_nobody_asked_for_is_finished_and_forgotten() {
     let mut rig = one_guest();
     let nobodys = IntId::spi(900).expect("an SPI");
-    rig.cpu(0).wires().raised.push(PhysicalInterrupt::Unexpected(nobodys));
-    rig.script(0, 0).look(|inside| assert_eq!(inside.frame.elr, ENTRY));
+    rig.cpu(0)
+        .wires()
+        .raised
+        .push(PhysicalInterrupt::Unexpected(nobodys));
+    rig.script(0, 0)
+        .look(|inside| assert_eq!(inside.frame.elr, ENTRY));
     run_to_the_end(&mut rig);
 }

@@ -2,7 +2,9 @@
 
 use arm_vcpu::fakes;
 
-use super::{ENTRY, Taken, VECTORS, assert_taken, firmware_guest, one_guest, run_to_the_end, syndrome};
+use super::{
+    ENTRY, Taken, VECTORS, assert_taken, firmware_guest, one_guest, run_to_the_end, syndrome,
+};
 
 const UART: u64 = 0x0900_0000;
 const UART_FLAGS: u64 = UART + 0x18;
@@ -41,9 +43,11 @@ fn a_load_from_a_device_fills_the_register_and_steps_the_pc() {
 fn what_is_stored_to_the_uart_appears_on_the_console() {
     let mut rig = one_guest();
     for byte in *b"hi\r\n" {
-        rig.script(0, 0).leave(move |inside| inside.store(UART, 0, byte.into()));
+        rig.script(0, 0)
+            .leave(move |inside| inside.store(UART, 0, byte.into()));
     }
-    rig.script(0, 0).look(|inside| assert_eq!(inside.frame.elr, ENTRY + 16));
+    rig.script(0, 0)
+        .look(|inside| assert_eq!(inside.frame.elr, ENTRY + 16));
     run_to_the_end(&mut rig);
     assert_eq!(rig.uart.sent(), "hi\r\n");
 }
@@ -59,7 +63,14 @@ fn a_load_from_nowhere_aborts() {
         })
         .look(|inside| {
             let esr = syndrome(DATA_ABORT, EXTERNAL);
-            assert_taken(inside, &Taken { esr, far: Some(NOWHERE + 8), elr: ENTRY });
+            assert_taken(
+                inside,
+                &Taken {
+                    esr,
+                    far: Some(NOWHERE + 8),
+                    elr: ENTRY,
+                },
+            );
             assert_eq!(inside.frame.gpr(3), 7, "nothing was loaded");
         });
     run_to_the_end(&mut rig);
@@ -75,7 +86,14 @@ fn a_store_to_nowhere_aborts() {
         })
         .look(|inside| {
             let esr = syndrome(DATA_ABORT, EXTERNAL | WRITE);
-            assert_taken(inside, &Taken { esr, far: Some(NOWHERE), elr: ENTRY });
+            assert_taken(
+                inside,
+                &Taken {
+                    esr,
+                    far: Some(NOWHERE),
+                    elr: ENTRY,
+                },
+            );
         });
     run_to_the_end(&mut rig);
 }
@@ -90,7 +108,14 @@ fn an_access_that_leaves_a_device_reaches_nothing() {
         })
         .look(|inside| {
             let esr = syndrome(DATA_ABORT, EXTERNAL);
-            assert_taken(inside, &Taken { esr, far: Some(UART + 0xffc), elr: ENTRY });
+            assert_taken(
+                inside,
+                &Taken {
+                    esr,
+                    far: Some(UART + 0xffc),
+                    elr: ENTRY,
+                },
+            );
         });
     run_to_the_end(&mut rig);
 }
@@ -161,7 +186,11 @@ fn the_distributor_answers() {
         })
         .look(|inside| {
             assert_eq!(inside.frame.gpr(4) & 0b11, 0b10, "GICD_CTLR.EnableGrp1");
-            assert_eq!(inside.frame.gpr(5) & 0x1f, 8, "GICD_TYPER.ITLinesNumber: 288 INTIDs");
+            assert_eq!(
+                inside.frame.gpr(5) & 0x1f,
+                8,
+                "GICD_TYPER.ITLinesNumber: 288 INTIDs"
+            );
             assert_eq!(inside.frame.gpr(6), 0);
             assert_eq!(inside.frame.elr, ENTRY + 16);
         });
@@ -204,7 +233,11 @@ fn firmware_finds_its_tree_at_the_start_of_memory() {
 const fn refused_store(address: u64, described: bool) -> arm_vcpu::RawExit {
     const PERMISSION_LEVEL_3: u64 = 0x0f;
     // ISV, SAS = word, SRT = X1.
-    let access = if described { 1 << 24 | 2 << 22 | 1 << 16 } else { 0 };
+    let access = if described {
+        1 << 24 | 2 << 22 | 1 << 16
+    } else {
+        0
+    };
     let iss = access | WRITE | PERMISSION_LEVEL_3;
     arm_vcpu::RawExit::Synchronous(arm_vcpu::Syndrome {
         esr: syndrome(0x24, iss),
@@ -256,7 +289,14 @@ fn a_fetch_from_outside_memory_aborts() {
         })
         .look(|inside| {
             let esr = syndrome(INSTRUCTION_ABORT, EXTERNAL);
-            assert_taken(inside, &Taken { esr, far: Some(UART), elr: UART });
+            assert_taken(
+                inside,
+                &Taken {
+                    esr,
+                    far: Some(UART),
+                    elr: UART,
+                },
+            );
         });
     run_to_the_end(&mut rig);
 }

@@ -20,7 +20,14 @@ fn registers_that_do_not_exist_are_undefined() {
                 fakes::system_register(NOBODYS, 2, is_read)
             })
             .look(|inside| {
-                assert_taken(inside, &Taken { esr: syndrome(0, 0), far: None, elr: ENTRY });
+                assert_taken(
+                    inside,
+                    &Taken {
+                        esr: syndrome(0, 0),
+                        far: None,
+                        elr: ENTRY,
+                    },
+                );
                 assert_eq!(inside.frame.gpr(2), 77);
             });
     }
@@ -31,14 +38,18 @@ fn registers_that_do_not_exist_are_undefined() {
 fn id_registers_read_as_the_vm_was_told() {
     let mut rig = one_guest();
     let told = rig.vm(0).vcpu_facts().id_registers.clone();
-    for register in [SystemRegister::ID_AA64PFR0_EL1, SystemRegister::ID_AA64MMFR0_EL1] {
+    for register in [
+        SystemRegister::ID_AA64PFR0_EL1,
+        SystemRegister::ID_AA64MMFR0_EL1,
+    ] {
         let value = told.read(register).expect("an ID register");
         assert_ne!(value, 0);
         rig.script(0, 0)
             .exit(fakes::system_register(register, 6, true))
             .look(move |inside| assert_eq!(inside.frame.gpr(6), value));
     }
-    rig.script(0, 0).look(|inside| assert_eq!(inside.frame.elr, ENTRY + 8));
+    rig.script(0, 0)
+        .look(|inside| assert_eq!(inside.frame.elr, ENTRY + 8));
     run_to_the_end(&mut rig);
 }
 
@@ -51,7 +62,14 @@ fn an_id_register_cannot_be_written() {
             inside.write_register(SystemRegister::ID_AA64PFR0_EL1, 0)
         })
         .look(|inside| {
-            assert_taken(inside, &Taken { esr: syndrome(0, 0), far: None, elr: ENTRY });
+            assert_taken(
+                inside,
+                &Taken {
+                    esr: syndrome(0, 0),
+                    far: None,
+                    elr: ENTRY,
+                },
+            );
         });
     run_to_the_end(&mut rig);
 }
@@ -62,16 +80,25 @@ fn the_physical_timer_counts_with_the_machine_and_sets_the_deadline() {
     rig.script(0, 0)
         .leave(|inside| inside.write_register(SystemRegister::CNTP_TVAL_EL0, 500))
         .leave(|inside| inside.write_register(SystemRegister::CNTP_CTL_EL0, 1))
-        .exit(fakes::system_register(SystemRegister::CNTP_CVAL_EL0, 4, true))
+        .exit(fakes::system_register(
+            SystemRegister::CNTP_CVAL_EL0,
+            4,
+            true,
+        ))
         .look(|inside| {
             assert_eq!(inside.frame.gpr(4), Rig::START + 500);
             assert_eq!(inside.frame.elr, ENTRY + 12);
         });
     rig.settle();
     assert_eq!(rig.cpu(0).wires().deadline, Some(Rig::START + 500));
-    rig.script(0, 0).leave(|inside| inside.write_register(SystemRegister::CNTP_CTL_EL0, 0));
+    rig.script(0, 0)
+        .leave(|inside| inside.write_register(SystemRegister::CNTP_CTL_EL0, 0));
     rig.settle();
-    assert_eq!(rig.cpu(0).wires().deadline, None, "a timer that is off has none");
+    assert_eq!(
+        rig.cpu(0).wires().deadline,
+        None,
+        "a timer that is off has none"
+    );
     run_to_the_end(&mut rig);
 }
 
@@ -84,7 +111,11 @@ fn the_physical_timer_raises_its_interrupt_until_it_is_stopped() {
         .leave(|inside| inside.write_register(SystemRegister::CNTP_TVAL_EL0, 500))
         .leave(|inside| inside.write_register(SystemRegister::CNTP_CTL_EL0, 1))
         .wait()
-        .exit(fakes::system_register(SystemRegister::CNTP_CTL_EL0, 4, true))
+        .exit(fakes::system_register(
+            SystemRegister::CNTP_CTL_EL0,
+            4,
+            true,
+        ))
         .look(|inside| {
             assert_eq!(inside.frame.gpr(4), 0b101, "ENABLE and ISTATUS");
             // A level: ended while it is still high, it is there again.
@@ -115,7 +146,10 @@ fn a_clock_alarm_is_kept_by_a_guest_that_never_leaves() {
         .wait()
         .look(|inside| assert_eq!(inside.acknowledge(), Some(34)));
     rig.settle();
-    assert!(rig.cpu(0).wires().deadline.is_some(), "nothing else will wake it");
+    assert!(
+        rig.cpu(0).wires().deadline.is_some(),
+        "nothing else will wake it"
+    );
     run_to_the_end(&mut rig);
     assert_eq!(rig.now() / crate::testing::FakeBoard::FREQUENCY, 2);
 }
@@ -124,7 +158,8 @@ fn a_clock_alarm_is_kept_by_a_guest_that_never_leaves() {
 fn an_sgi_kicks_the_cpu_of_its_target_once() {
     let mut rig = Rig::new(&[&[0, 1]]);
     rig.enable_interrupts(0);
-    rig.script(0, 0).call(smccc::psci::PSCI_CPU_ON_64, [1, ENTRY, 0]);
+    rig.script(0, 0)
+        .call(smccc::psci::PSCI_CPU_ON_64, [1, ENTRY, 0]);
     rig.script(0, 1).look(|inside| inside.open_interrupts());
     rig.settle();
     let kicks = rig.cpu(1).wires().kicks;
@@ -138,7 +173,11 @@ fn an_sgi_kicks_the_cpu_of_its_target_once() {
     while !rig.script(0, 0).is_done() {
         rig.step(0);
     }
-    assert_eq!(rig.cpu(1).wires().kicks, kicks + 1, "one call until it is taken");
+    assert_eq!(
+        rig.cpu(1).wires().kicks,
+        kicks + 1,
+        "one call until it is taken"
+    );
 
     rig.script(0, 1).look(|inside| {
         assert_eq!(inside.handle_interrupt(), Some(3));
@@ -148,7 +187,8 @@ fn an_sgi_kicks_the_cpu_of_its_target_once() {
     rig.settle();
     rig.script(0, 0)
         .leave(|inside| inside.write_register(SystemRegister::ICC_SGI1R_EL1, 5 << 24 | 1 << 1));
-    rig.script(0, 1).look(|inside| assert_eq!(inside.handle_interrupt(), Some(5)));
+    rig.script(0, 1)
+        .look(|inside| assert_eq!(inside.handle_interrupt(), Some(5)));
     rig.settle();
     assert_eq!(rig.cpu(1).wires().kicks, kicks + 2);
     assert!(rig.script(0, 1).is_done());
