@@ -11,9 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::global_asm;
 
-use aarch64_cpu::registers::{
-    ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable,
-};
+use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable};
 use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
 use arm_vgic_v3::El2Ich;
@@ -81,7 +79,9 @@ extern "C" fn boot_main(blob: *const u8) -> ! {
     // mapped by `start.S` and changed by nobody.
     let blob = unsafe { device_tree(blob) };
     // Without a device tree there is not even a console to complain on.
-    let Ok(platform) = Platform::from_fdt(blob) else { park() };
+    let Ok(platform) = Platform::from_fdt(blob) else {
+        park()
+    };
     let start = start_machine(platform, blob);
     let (machinery, hypervisor) = match start {
         Ok(started) => started,
@@ -140,14 +140,21 @@ fn start_machine(
         // Reported as soon as there is a console.
         modules.clear();
     }
-    let tables = enter_tables(&platform, blob_range, &modules, &stacks).map_err(|error| format!("EL2 tables: {error}"))?;
+    let tables = enter_tables(&platform, blob_range, &modules, &stacks)
+        .map_err(|error| format!("EL2 tables: {error}"))?;
 
     // From here on there is a console.
     // SAFETY: called once; the UART is mapped by the tables now in force.
     let uart = unsafe { uart::Pl011::take(&platform) }
         .ok_or_else(|| String::from("no PL011 for a console"))?;
-    let uart_base = platform.uart.as_ref().map_or(0, |uart| uart.range.start.into());
-    crash::prepare(Witness { uart_base, firmware });
+    let uart_base = platform
+        .uart
+        .as_ref()
+        .map_or(0, |uart| uart.range.start.into());
+    crash::prepare(Witness {
+        uart_base,
+        firmware,
+    });
     let console = Arc::new(Console::new(Box::new(uart)));
     logger::init(&console, log_level(platform.bootargs.as_deref()));
 
@@ -172,14 +179,23 @@ fn start_machine(
     }));
     let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(u16::MAX);
     let facts = host_facts(&platform, cpu_count);
-    let builder = VmBuilder { machine: host, host: &facts, pool: &pool, console: &console };
+    let builder = VmBuilder {
+        machine: host,
+        host: &facts,
+        pool: &pool,
+        console: &console,
+    };
     let mut vmids = VmidAllocator::new(facts.stage2.vmid_size());
     let mut vms = Vec::new();
     for (id, config) in (0..).map(VmId::new).zip(&configs) {
-        let vmid = vmids.allocate().ok_or_else(|| String::from("more VMs than VMIDs"))?;
+        let vmid = vmids
+            .allocate()
+            .ok_or_else(|| String::from("more VMs than VMIDs"))?;
         let vm = builder
             // SAFETY: modules are excluded from the free memory and stay as they are.
-            .build(id, vmid, config, &mut El2Tlb, |range| unsafe { module(range) })
+            .build(id, vmid, config, &mut El2Tlb, |range| unsafe {
+                module(range)
+            })
             .map_err(|error| format!("VM {} ({}): {error}", config.name, config.node))?;
         log::info!(
             "VM {id} \"{}\": {} vCPUs, {} MiB",
@@ -193,8 +209,12 @@ fn start_machine(
         Box::leak(Box::new(Hypervisor::new(host, console, cpu_count, vms)));
     crash::prepare_machine(hypervisor);
 
-    let machinery: &'static Machinery =
-        Box::leak(Box::new(Machinery { platform, interrupts, tables, firmware }));
+    let machinery: &'static Machinery = Box::leak(Box::new(Machinery {
+        platform,
+        interrupts,
+        tables,
+        firmware,
+    }));
     start_secondaries(machinery, hypervisor, &stacks)?;
     Ok((machinery, hypervisor))
 }
@@ -219,7 +239,11 @@ fn carve_stacks(free: &mut [HostPhysAddrRange], count: usize) -> Option<Vec<layo
         return None;
     }
     range.end = base.into();
-    Some((0..count).map(|n| layout::Stacks::at((base + n * layout::STACKS_BYTES).into())).collect())
+    Some(
+        (0..count)
+            .map(|n| layout::Stacks::at((base + n * layout::STACKS_BYTES).into()))
+            .collect(),
+    )
 }
 
 /// Builds EL2's tables for the whole machine and puts them in force.
@@ -256,7 +280,12 @@ fn enter_tables(
     // SAFETY: the tables map everything that is in use at its own address; the
     // boot CPU alone runs.
     unsafe {
-        el2_switch_tables(registers.ttbr0, registers.tcr, registers.mair, registers.sctlr);
+        el2_switch_tables(
+            registers.ttbr0,
+            registers.tcr,
+            registers.mair,
+            registers.sctlr,
+        );
     }
     Ok(registers)
 }
@@ -268,7 +297,12 @@ unsafe extern "C" {
 fn device_ranges(platform: &Platform) -> Vec<HostPhysAddrRange> {
     let mut ranges: Vec<_> = platform.uart.iter().map(|uart| uart.range).collect();
     ranges.extend(platform.rtc);
-    if let dtb_platform::Gic::V3 { distributor, redistributors, .. } = &platform.gic {
+    if let dtb_platform::Gic::V3 {
+        distributor,
+        redistributors,
+        ..
+    } = &platform.gic
+    {
         ranges.push(*distributor);
         ranges.extend(redistributors);
     }
@@ -276,7 +310,10 @@ fn device_ranges(platform: &Platform) -> Vec<HostPhysAddrRange> {
 }
 
 fn page_aligned(range: HostPhysAddrRange) -> HostPhysAddrRange {
-    HostPhysAddrRange { start: range.start.align_down_4k(), end: range.end.align_up_4k() }
+    HostPhysAddrRange {
+        start: range.start.align_down_4k(),
+        end: range.end.align_up_4k(),
+    }
 }
 
 /// Returns where the boot modules of all VMs lie.
@@ -294,7 +331,10 @@ fn check_modules(
     blob: HostPhysAddrRange,
 ) -> Result<(), String> {
     for module in modules {
-        let inside = platform.memory.iter().any(|range| range.contains_range(*module));
+        let inside = platform
+            .memory
+            .iter()
+            .any(|range| range.contains_range(*module));
         let clash = [image(), blob].iter().any(|range| range.overlaps(*module));
         if !inside || clash {
             return Err(format!(
@@ -349,8 +389,9 @@ fn start_secondaries(
 ) -> Result<(), String> {
     let others = (0..).map(PcpuId::new).zip(&machinery.platform.cpus).skip(1);
     for ((id, cpu), stacks) in others.zip(stacks) {
-        let firmware =
-            machinery.firmware.ok_or("the device tree names no PSCI firmware to start CPUs")?;
+        let firmware = machinery
+            .firmware
+            .ok_or("the device tree names no PSCI firmware to start CPUs")?;
         secondary::start(firmware, id, cpu.mpidr, *stacks, machinery, hypervisor)
             .map_err(|error| format!("CPU {id} does not start: {error}"))?;
     }

@@ -49,7 +49,10 @@ impl Console {
     #[must_use]
     pub fn new(uart: Box<dyn HostUart>) -> Self {
         Self {
-            uart: RankedLock::new(Shared { uart, at_line_start: true }),
+            uart: RankedLock::new(Shared {
+                uart,
+                at_line_start: true,
+            }),
             receive_held: AtomicBool::new(false),
             connected: Once::new(),
         }
@@ -57,7 +60,8 @@ impl Console {
 
     /// Connects the serial lines of `vms`. What is typed goes to the first.
     pub fn connect(&self, vms: &[Arc<Vm>]) {
-        self.connected.call_once(|| vms.iter().map(Arc::downgrade).collect());
+        self.connected
+            .call_once(|| vms.iter().map(Arc::downgrade).collect());
     }
 
     /// Answers the UART's interrupt. `current` is the vCPU on whose behalf this
@@ -66,7 +70,9 @@ impl Console {
         let mut output_waits = false;
         for (n, vm) in self.connected.get().into_iter().flatten().enumerate() {
             let Some(vm) = vm.upgrade() else { continue };
-            let current = current.filter(|(id, _)| *id == vm.id()).map(|(_, vcpu)| vcpu);
+            let current = current
+                .filter(|(id, _)| *id == vm.id())
+                .map(|(_, vcpu)| vcpu);
             output_waits |= vm.send_serial(current);
             if n == 0 {
                 vm.receive_serial(current);

@@ -83,17 +83,17 @@ fn undecoded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, access: UndecodedAcce
 /// Answers an HVC or SMC: the convention is the same for both.
 fn call<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, immediate: u16) -> Outcome {
     if immediate != 0 {
-        vcpu.arch.set_return_value(NOT_SUPPORTED as usize);
+        vcpu.arch.set_gpr64(0, NOT_SUPPORTED);
         return Outcome::Resume;
     }
     let call = Call::new([0, 1, 2, 3].map(|n| vcpu.arch.gpr(n)));
     match smccc::answer(vcpu.vm(), vcpu.id(), call) {
         Answer::Return(value) => {
-            vcpu.arch.set_return_value(value as usize);
+            vcpu.arch.set_gpr64(0, value);
             Outcome::Resume
         }
         Answer::Suspend(value) => {
-            vcpu.arch.set_return_value(value as usize);
+            vcpu.arch.set_gpr64(0, value);
             Outcome::Block
         }
         Answer::CpuOff | Answer::Stop(_) => Outcome::Off,

@@ -33,7 +33,9 @@ pub struct FramePool {
 
 impl Default for FramePool {
     fn default() -> Self {
-        Self { free: RankedLock::new(FrameAllocator::new()) }
+        Self {
+            free: RankedLock::new(FrameAllocator::new()),
+        }
     }
 }
 
@@ -74,7 +76,9 @@ impl FramePool {
     pub fn free(&self, range: FrameRange) {
         let frames = range.size_bytes / FRAME_BYTES;
         if let Ok(layout) = Layout::from_size_align(frames, frames.next_power_of_two()) {
-            self.free.lock().dealloc_aligned(usize::from(range.start) / FRAME_BYTES, layout);
+            self.free
+                .lock()
+                .dealloc_aligned(usize::from(range.start) / FRAME_BYTES, layout);
         }
     }
 }
@@ -102,11 +106,16 @@ impl TableFrames {
 
 impl TableMem for TableFrames {
     fn allocate(&mut self, frames: usize) -> Option<HostPhysAddr> {
-        self.pool.allocate(frames * FRAME_BYTES).map(|range| range.start)
+        self.pool
+            .allocate(frames * FRAME_BYTES)
+            .map(|range| range.start)
     }
 
     fn free(&mut self, table: HostPhysAddr, frames: usize) {
-        self.pool.free(FrameRange { start: table, size_bytes: frames * FRAME_BYTES });
+        self.pool.free(FrameRange {
+            start: table,
+            size_bytes: frames * FRAME_BYTES,
+        });
     }
 
     fn read(&self, table: HostPhysAddr, index: usize) -> u64 {

@@ -132,16 +132,25 @@ impl Layout {
         mut put: impl FnMut(Piece<'_>) -> Result<(), LoadError>,
     ) -> Result<(), LoadError> {
         match self.kind {
-            Kind::Flat(address) => put(Piece { address: guest(address), bytes: image }),
+            Kind::Flat(address) => put(Piece {
+                address: guest(address),
+                bytes: image,
+            }),
             Kind::Compressed(address) => gzip::unpack(image, |offset, bytes| {
-                put(Piece { address: guest(address + offset), bytes })
+                put(Piece {
+                    address: guest(address + offset),
+                    bytes,
+                })
             }),
             Kind::Elf => {
                 let elf = elf::Elf::parse(image)?;
                 let bias = elf.bias(self.ram_start)?;
                 for segment in elf.segments() {
                     let segment = segment?;
-                    put(Piece { address: guest(segment.address + bias), bytes: segment.bytes })?;
+                    put(Piece {
+                        address: guest(segment.address + bias),
+                        bytes: segment.bytes,
+                    })?;
                 }
                 Ok(())
             }
@@ -155,7 +164,11 @@ impl Layout {
             let bias = elf.bias(ram.start)?;
             let span = elf.span()?;
             let end = span.end.checked_add(bias).ok_or(LoadError::DoesNotFit)?;
-            return Ok((Kind::Elf, elf.entry().wrapping_add(bias), span.start + bias..end));
+            return Ok((
+                Kind::Elf,
+                elf.entry().wrapping_add(bias),
+                span.start + bias..end,
+            ));
         }
         let compressed = gzip::is_gzip(image);
         let mut unpacked_head = [0; image::HEADER_BYTES];
@@ -165,13 +178,21 @@ impl Layout {
         } else {
             image
         };
-        let size = if compressed { gzip::unpacked_bytes(image)? } else { image.len() as u64 };
+        let size = if compressed {
+            gzip::unpacked_bytes(image)?
+        } else {
+            image.len() as u64
+        };
         let placement = image::place(head, size)?;
         let offset = placement.map_or(RAW_OFFSET, |image| image.offset);
         let occupies = placement.map_or(size, |image| image.occupies.max(size));
         let start = ram.start + offset;
         let end = start.checked_add(occupies).ok_or(LoadError::DoesNotFit)?;
-        let kind = if compressed { Kind::Compressed(start) } else { Kind::Flat(start) };
+        let kind = if compressed {
+            Kind::Compressed(start)
+        } else {
+            Kind::Flat(start)
+        };
         Ok((kind, start, start..end))
     }
 }
@@ -195,21 +216,31 @@ mod tests {
     const RAM: Range<u64> = 0x4000_0000..0x6000_0000;
 
     fn addresses(layout: &Layout) -> (usize, usize, Option<usize>) {
-        (layout.entry.into(), layout.tree.into(), layout.initrd.map(usize::from))
+        (
+            layout.entry.into(),
+            layout.tree.into(),
+            layout.initrd.map(usize::from),
+        )
     }
 
     #[test]
     fn an_image_goes_where_its_header_says_and_the_tree_above_it() {
         let image = image::tests::header(0, 40 << 20, 0b1010);
         let layout = Layout::plan(&image, Some(1000), RAM).expect("a good image");
-        assert_eq!(addresses(&layout), (0x4000_0000, 0x4800_0000, Some(0x4820_0000)));
+        assert_eq!(
+            addresses(&layout),
+            (0x4000_0000, 0x4800_0000, Some(0x4820_0000))
+        );
     }
 
     #[test]
     fn a_large_image_pushes_the_tree_up() {
         let image = image::tests::header(0x8_0000, 300 << 20, 0b1010);
         let layout = Layout::plan(&image, None, RAM).expect("a good image");
-        assert_eq!(addresses(&layout), (0x4008_0000, 0x5300_0000 - 0x20_0000, None));
+        assert_eq!(
+            addresses(&layout),
+            (0x4008_0000, 0x5300_0000 - 0x20_0000, None)
+        );
     }
 
     #[test]
@@ -234,7 +265,10 @@ mod tests {
             Layout::plan(&[0; 64], Some(4 << 20), small.clone()).err(),
             Some(LoadError::DoesNotFit)
         );
-        assert_eq!(Layout::plan(&[0; 64], Some(u64::MAX), RAM).err(), Some(LoadError::DoesNotFit));
+        assert_eq!(
+            Layout::plan(&[0; 64], Some(u64::MAX), RAM).err(),
+            Some(LoadError::DoesNotFit)
+        );
         let image = image::tests::header(0, u64::MAX, 0b1010);
         assert!(Layout::plan(&image, None, RAM).is_err());
         assert!(Layout::plan(&[0; 64], None, small).is_ok());

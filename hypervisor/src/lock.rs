@@ -33,7 +33,9 @@ pub struct RankedLock<T: ?Sized, const RANK: u8> {
 impl<T, const RANK: u8> RankedLock<T, RANK> {
     /// Wraps `value`.
     pub const fn new(value: T) -> Self {
-        Self { inner: SpinMutex::new(value) }
+        Self {
+            inner: SpinMutex::new(value),
+        }
     }
 }
 
@@ -45,7 +47,9 @@ impl<T: ?Sized, const RANK: u8> RankedLock<T, RANK> {
     #[inline]
     pub fn lock(&self) -> RankedGuard<'_, T, RANK> {
         held::acquire(RANK);
-        RankedGuard { inner: self.inner.lock() }
+        RankedGuard {
+            inner: self.inner.lock(),
+        }
     }
 }
 
@@ -98,7 +102,10 @@ mod held {
     pub(super) fn acquire(rank: u8) {
         HELD.with(|held| {
             let above = held.get() >> rank;
-            assert!(above == 0, "lock of rank {rank} taken while {above:#b} << {rank} is held");
+            assert!(
+                above == 0,
+                "lock of rank {rank} taken while {above:#b} << {rank} is held"
+            );
             held.set(held.get() | 1 << rank);
         });
     }

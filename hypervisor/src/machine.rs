@@ -137,8 +137,9 @@ impl Hypervisor {
     /// Records what a CPU runs, for reports.
     #[inline]
     pub fn note_running(&self, cpu: PcpuId, vcpu: Option<(VmId, VcpuId)>) {
-        let note = vcpu
-            .map_or(NOBODY, |(vm, vcpu)| u32::from(vm.raw()) << 16 | u32::from(vcpu.raw()));
+        let note = vcpu.map_or(NOBODY, |(vm, vcpu)| {
+            u32::from(vm.raw()) << 16 | u32::from(vcpu.raw())
+        });
         if let Some(slot) = self.running.get(cpu.index()) {
             slot.store(note, Ordering::Relaxed);
         }
@@ -146,12 +147,18 @@ impl Hypervisor {
 
     /// Returns what each CPU runs.
     pub fn running(&self) -> impl Iterator<Item = (PcpuId, Option<(VmId, VcpuId)>)> {
-        (0..).map(PcpuId::new).zip(&self.running).map(|(cpu, slot)| {
-            let note = slot.load(Ordering::Relaxed);
-            // The upper half and the lower half.
-            let [vm, vcpu] = [(note >> 16) as u16, (note & 0xffff) as u16];
-            (cpu, (note != NOBODY).then(|| (VmId::new(vm), VcpuId::new(vcpu))))
-        })
+        (0..)
+            .map(PcpuId::new)
+            .zip(&self.running)
+            .map(|(cpu, slot)| {
+                let note = slot.load(Ordering::Relaxed);
+                // The upper half and the lower half.
+                let [vm, vcpu] = [(note >> 16) as u16, (note & 0xffff) as u16];
+                (
+                    cpu,
+                    (note != NOBODY).then(|| (VmId::new(vm), VcpuId::new(vcpu))),
+                )
+            })
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The machine's own EL1 physical timer is never given to a guest: accesses
 //! trap (CNTHCTL_EL2.EL1PCEN = 0), and the deadline joins those that the
-//! hypervisor's timer serves. Arm DDI 0487, D12.2 "The AArch64 view of the
-//! Generic Timer".
+//! hypervisor's timer serves. Arm DDI 0487, "The AArch64 view of the Generic
+//! Timer".
 
 use arm_vcpu::SystemRegister;
 
@@ -25,7 +25,11 @@ impl PhysicalTimer {
     pub fn read(&self, register: SystemRegister, now: u64) -> Option<u64> {
         match register {
             SystemRegister::CNTP_CTL_EL0 => {
-                let status = if self.control & ENABLE != 0 && self.expired(now) { ISTATUS } else { 0 };
+                let status = if self.control & ENABLE != 0 && self.expired(now) {
+                    ISTATUS
+                } else {
+                    0
+                };
                 Some(self.control | status)
             }
             SystemRegister::CNTP_CVAL_EL0 => Some(self.compare),
@@ -41,7 +45,7 @@ impl PhysicalTimer {
             SystemRegister::CNTP_CTL_EL0 => self.control = value & (ENABLE | IMASK),
             SystemRegister::CNTP_CVAL_EL0 => self.compare = value,
             SystemRegister::CNTP_TVAL_EL0 => {
-                let distance = i64::from((value & 0xffff_ffff) as u32 as i32);
+                let distance = i64::from(((value & 0xffff_ffff) as u32).cast_signed());
                 self.compare = now.wrapping_add_signed(distance);
             }
             _ => return false,
@@ -85,7 +89,11 @@ mod tests {
         assert_eq!(timer.deadline(1100), None);
         assert_eq!(timer.read(CTL, 1099), Some(ENABLE));
         assert_eq!(timer.read(CTL, 1100), Some(ENABLE | ISTATUS));
-        assert_eq!(timer.read(TVAL, 1101), Some(0xffff_ffff), "one past is minus one");
+        assert_eq!(
+            timer.read(TVAL, 1101),
+            Some(0xffff_ffff),
+            "one past is minus one"
+        );
     }
 
     #[test]
@@ -95,7 +103,11 @@ mod tests {
         timer.write(CTL, ENABLE | IMASK | ISTATUS, 0);
         assert!(!timer.is_asserted(10));
         assert_eq!(timer.deadline(0), None);
-        assert_eq!(timer.read(CTL, 0), Some(ENABLE | IMASK), "ISTATUS is read-only");
+        assert_eq!(
+            timer.read(CTL, 0),
+            Some(ENABLE | IMASK),
+            "ISTATUS is read-only"
+        );
         assert_eq!(timer.read(CTL, 10), Some(ENABLE | IMASK | ISTATUS));
     }
 

@@ -51,7 +51,9 @@ pub(crate) fn answer(vm: &Vm, caller: VcpuId, call: Call) -> Option<Answer> {
 }
 
 fn features(function: u64) -> u64 {
-    let Ok(function) = u32::try_from(function & 0xffff_ffff) else { return NOT_SUPPORTED };
+    let Ok(function) = u32::try_from(function & 0xffff_ffff) else {
+        return NOT_SUPPORTED;
+    };
     match function {
         PSCI_VERSION | PSCI_FEATURES | PSCI_CPU_ON_32 | PSCI_CPU_ON_64 | PSCI_CPU_OFF
         | PSCI_AFFINITY_INFO_32 | PSCI_AFFINITY_INFO_64 | PSCI_MIGRATE_INFO_TYPE
@@ -64,7 +66,9 @@ fn features(function: u64) -> u64 {
 }
 
 fn cpu_on(vm: &Vm, caller: VcpuId, target: u64, entry: u64, context: u64) -> u64 {
-    let Some(vcpu) = vm.vcpu_by_affinity(target) else { return code(INVALID_PARAMETERS) };
+    let Some(vcpu) = vm.vcpu_by_affinity(target) else {
+        return code(INVALID_PARAMETERS);
+    };
     let entry = match usize::try_from(entry).map(GuestPhysAddr::from) {
         Ok(entry) if vm.ram().contains(entry) && usize::from(entry).is_multiple_of(4) => entry,
         _ => return code(INVALID_ADDRESS),
@@ -133,7 +137,11 @@ mod tests {
 
     fn call(vm: &Vm, function: u32, arguments: [u64; 3]) -> Option<Answer> {
         let [a, b, c] = arguments;
-        answer(vm, VcpuId::new(0), Call::new([u64::from(function), a, b, c]))
+        answer(
+            vm,
+            VcpuId::new(0),
+            Call::new([u64::from(function), a, b, c]),
+        )
     }
 
     fn value(vm: &Vm, function: u32, arguments: [u64; 3]) -> u64 {
@@ -170,16 +178,28 @@ mod tests {
         assert_eq!(on(0, ENTRY), code(ALREADY_ON));
         assert_eq!(on(1, ENTRY), SUCCESS);
         assert_eq!(on(1, ENTRY), code(ALREADY_ON));
-        assert!(vm.mailbox(VcpuId::new(1)).is_some_and(|mailbox| mailbox.called()));
+        assert!(
+            vm.mailbox(VcpuId::new(1))
+                .is_some_and(|mailbox| mailbox.called())
+        );
     }
 
     #[test]
     fn the_32_bit_call_ignores_the_upper_halves() {
         let vm = testing::vm(2);
         let high = 0xdead_beef_0000_0000;
-        assert_eq!(value(&vm, PSCI_CPU_ON_32, [high | 1, high | ENTRY, high | 5]), SUCCESS);
+        assert_eq!(
+            value(&vm, PSCI_CPU_ON_32, [high | 1, high | ENTRY, high | 5]),
+            SUCCESS
+        );
         let start = vm.take_start(VcpuId::new(1)).expect("it was turned on");
-        assert_eq!(start, Start { entry: GuestPhysAddr::from(0x4000_0000), context: 5 });
+        assert_eq!(
+            start,
+            Start {
+                entry: GuestPhysAddr::from(0x4000_0000),
+                context: 5
+            }
+        );
     }
 
     #[test]
@@ -197,7 +217,10 @@ mod tests {
     #[test]
     fn suspend_waits_and_succeeds_unless_the_state_is_malformed() {
         let vm = testing::vm(1);
-        assert_eq!(call(&vm, PSCI_CPU_SUSPEND_64, [0, 0, 0]), Some(Answer::Suspend(SUCCESS)));
+        assert_eq!(
+            call(&vm, PSCI_CPU_SUSPEND_64, [0, 0, 0]),
+            Some(Answer::Suspend(SUCCESS))
+        );
         assert_eq!(
             value(&vm, PSCI_CPU_SUSPEND_64, [1 << 30, 0, 0]),
             code(INVALID_PARAMETERS)
@@ -208,7 +231,10 @@ mod tests {
     fn only_the_warm_reset_is_a_second_reset() {
         let vm = testing::vm(1);
         let vendor = 1 << 31;
-        assert_eq!(value(&vm, PSCI_SYSTEM_RESET2_64, [vendor, 0, 0]), code(INVALID_PARAMETERS));
+        assert_eq!(
+            value(&vm, PSCI_SYSTEM_RESET2_64, [vendor, 0, 0]),
+            code(INVALID_PARAMETERS)
+        );
         assert_eq!(
             call(&vm, PSCI_SYSTEM_RESET2_64, [SYSTEM_WARM_RESET, 0, 0]),
             Some(Answer::Stop(StopReason::Reset))

@@ -7,7 +7,10 @@ use vm_contract::HostPhysAddrRange;
 /// Returns the parts of `memory` that no range of `taken` covers, in ascending
 /// order.
 #[must_use]
-pub fn without(memory: &[HostPhysAddrRange], taken: &[HostPhysAddrRange]) -> Vec<HostPhysAddrRange> {
+pub fn without(
+    memory: &[HostPhysAddrRange],
+    taken: &[HostPhysAddrRange],
+) -> Vec<HostPhysAddrRange> {
     let mut left: Vec<HostPhysAddrRange> = memory.to_vec();
     for hole in taken.iter().filter(|hole| !hole.is_empty()) {
         left = left
@@ -36,14 +39,24 @@ mod tests {
     use proptest::prelude::*;
 
     fn range(start: usize, end: usize) -> HostPhysAddrRange {
-        HostPhysAddrRange { start: start.into(), end: end.into() }
+        HostPhysAddrRange {
+            start: start.into(),
+            end: end.into(),
+        }
     }
 
     #[test]
     fn holes_split_ranges_and_swallow_them() {
         let memory = [range(0x5000, 0x6000), range(0x1000, 0x4000)];
-        let taken = [range(0x2000, 0x3000), range(0x4800, 0x6000), range(0x3800, 0x3800)];
-        assert_eq!(without(&memory, &taken), [range(0x1000, 0x2000), range(0x3000, 0x4000)]);
+        let taken = [
+            range(0x2000, 0x3000),
+            range(0x4800, 0x6000),
+            range(0x3800, 0x3800),
+        ];
+        assert_eq!(
+            without(&memory, &taken),
+            [range(0x1000, 0x2000), range(0x3000, 0x4000)]
+        );
     }
 
     proptest! {

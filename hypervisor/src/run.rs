@@ -48,7 +48,12 @@ impl<H: AxVCpuHal> Residents<H> {
             vcpus.push(Vcpu::new(vm.clone(), id, hal(), shared)?);
         }
         let slice_ticks = hypervisor.machine().ticks_per_second() * SLICE_MS / 1000;
-        Ok(Self { vcpus, queue, slice_ticks, last: None })
+        Ok(Self {
+            vcpus,
+            queue,
+            slice_ticks,
+            last: None,
+        })
     }
 
     /// Gives each vCPU its turn, and sleeps while there is none to give. Returns
@@ -67,7 +72,9 @@ impl<H: AxVCpuHal> Residents<H> {
     fn attend<C: Cpu>(&mut self, hypervisor: &Hypervisor, cpu: &C) {
         let now = cpu.now_ticks();
         for (seat, vcpu) in self.queue.seats().zip(&mut self.vcpus) {
-            let Some(rest) = self.queue.rest(seat) else { continue };
+            let Some(rest) = self.queue.rest(seat) else {
+                continue;
+            };
             vcpu.expire_resting(rest, now);
             let called = vcpu.mailbox().take();
             let vm = vcpu.vm().clone();
@@ -91,12 +98,17 @@ impl<H: AxVCpuHal> Residents<H> {
     }
 
     /// Runs one vCPU until its turn is over.
-    #[expect(clippy::expect_used, reason = "the order of loading is this file's own")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the order of loading is this file's own"
+    )]
     fn take_turn<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor, cpu: &mut C, seat: Seat) {
         let now = cpu.now_ticks();
         let slice_end = self.queue.has_waiting().then(|| now + self.slice_ticks);
         let others = self.deadline_of_resting(now);
-        let Some(vcpu) = self.vcpus.get_mut(seat.index()) else { return };
+        let Some(vcpu) = self.vcpus.get_mut(seat.index()) else {
+            return;
+        };
         vcpu.begin_turn(earliest(slice_end, others));
         vcpu.expire(now);
         cpu.set_deadline(vcpu.deadline(now));
@@ -139,7 +151,9 @@ impl<H: AxVCpuHal> Residents<H> {
         cpu.wait_for_interrupt();
         // A few at a time: none may keep the vCPUs that live here from waking up.
         for _ in 0..INTERRUPTS_PER_PASS {
-            let Some(interrupt) = cpu.acknowledge() else { break };
+            let Some(interrupt) = cpu.acknowledge() else {
+                break;
+            };
             if interrupt == PhysicalInterrupt::Console {
                 hypervisor.console().service(None);
             }

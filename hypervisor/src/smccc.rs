@@ -34,8 +34,15 @@ impl Call {
     pub const fn new(registers: [u64; 4]) -> Self {
         let [function, x1, x2, x3] = registers;
         let function = (function & 0xffff_ffff) as u32;
-        let mask = if function & CALL_64_BIT == 0 { 0xffff_ffff } else { u64::MAX };
-        Self { function, arguments: [x1 & mask, x2 & mask, x3 & mask] }
+        let mask = if function & CALL_64_BIT == 0 {
+            0xffff_ffff
+        } else {
+            u64::MAX
+        };
+        Self {
+            function,
+            arguments: [x1 & mask, x2 & mask, x3 & mask],
+        }
     }
 }
 
@@ -66,5 +73,9 @@ pub fn answer(vm: &Vm, caller: VcpuId, call: Call) -> Answer {
 /// handled in firmware is told that it is not there.
 fn arch_feature(function: u64) -> u64 {
     let offered = [SMCCC_VERSION, SMCCC_ARCH_FEATURES].map(u64::from);
-    if offered.contains(&(function & 0xffff_ffff)) { SUCCESS } else { NOT_SUPPORTED }
+    if offered.contains(&(function & 0xffff_ffff)) {
+        SUCCESS
+    } else {
+        NOT_SUPPORTED
+    }
 }

@@ -55,8 +55,15 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// [`VcpuError`] if the CPU cannot run it.
     pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H, shares_cpu: bool) -> Result<Box<Self>, VcpuError> {
         let facts = vm.vcpu_facts();
-        let mpidr = vm.affinities().find(|(vcpu, _)| *vcpu == id).map_or(0, |(_, mpidr)| mpidr);
-        let create = CreateConfig { hal, mpidr, midr: facts.midr };
+        let mpidr = vm
+            .affinities()
+            .find(|(vcpu, _)| *vcpu == id)
+            .map_or(0, |(_, mpidr)| mpidr);
+        let create = CreateConfig {
+            hal,
+            mpidr,
+            midr: facts.midr,
+        };
         let mut arch = Aarch64VCpu::new(vm.id(), id, create)?;
         arch.set_ept_root(facts.stage2_root)?;
         arch.setup(SetupConfig {
@@ -107,7 +114,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
     #[must_use]
     #[expect(clippy::expect_used, reason = "an invariant of the VM's construction")]
     pub fn mailbox(&self) -> &VcpuMailbox {
-        self.vm.mailbox(self.id).expect("every vCPU of a VM has a mailbox")
+        self.vm
+            .mailbox(self.id)
+            .expect("every vCPU of a VM has a mailbox")
     }
 
     /// Puts the vCPU at its start, as PSCI wants a CPU to come up.
@@ -147,8 +156,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn unload<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) -> Result<(), VcpuError> {
         self.take_back(cpu, AfterFold::Save);
         let (vm, id) = (&self.vm, self.id);
-        let in_flight =
-            vm.with_vgic(Some(id), |vgic| (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE));
+        let in_flight = vm.with_vgic(Some(id), |vgic| {
+            (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE)
+        });
         self.arch.unbind()?;
         // The next vCPU's timer must be able to signal.
         if let Some(physical) = in_flight {
@@ -296,13 +306,16 @@ impl<H: AxVCpuHal> Vcpu<H> {
     #[must_use]
     pub fn is_deliverable(&self) -> bool {
         let id = self.id;
-        self.vm.with_vgic(Some(id), |vgic| (vgic.deliverable(id), Kicks::NONE))
+        self.vm
+            .with_vgic(Some(id), |vgic| (vgic.deliverable(id), Kicks::NONE))
     }
 
     fn virtual_timer_in_flight(&self) -> bool {
         let id = self.id;
         self.vm
-            .with_vgic(Some(id), |vgic| (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE))
+            .with_vgic(Some(id), |vgic| {
+                (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE)
+            })
             .is_some()
     }
 }

@@ -4,8 +4,8 @@
 //! its own (ranks in [`crate::lock::rank`]); its vCPUs belong to the CPUs that
 //! run them and are reached by mailbox only.
 
-pub mod bus;
 mod build;
+pub mod bus;
 pub mod clock;
 mod lines;
 pub mod mailbox;
@@ -145,7 +145,9 @@ impl Vm {
     /// Returns the vCPU that has exactly this affinity.
     #[must_use]
     pub fn vcpu_by_affinity(&self, affinity: u64) -> Option<VcpuId> {
-        self.affinities().find(|(_, own)| *own == affinity).map(|(vcpu, _)| vcpu)
+        self.affinities()
+            .find(|(_, own)| *own == affinity)
+            .map(|(vcpu, _)| vcpu)
     }
 
     /// Returns the mailbox of a vCPU.
@@ -183,7 +185,9 @@ impl Vm {
 
     /// Calls a vCPU's attention, wherever it is.
     fn call(&self, vcpu: VcpuId, current: Option<VcpuId>) {
-        let Some(mailbox) = self.mailbox(vcpu) else { return };
+        let Some(mailbox) = self.mailbox(vcpu) else {
+            return;
+        };
         if mailbox.call() && current != Some(vcpu) {
             self.machine.kick(mailbox.home());
         }
@@ -255,7 +259,12 @@ impl Vm {
     pub fn boot(&self) -> Result<(), LoadError> {
         self.bus.reset();
         self.vgic.lock().reset();
-        for segment in self.ram.segments().iter().filter(|segment| segment.writable) {
+        for segment in self
+            .ram
+            .segments()
+            .iter()
+            .filter(|segment| segment.writable)
+        {
             let range = vm_contract::GuestPhysAddrRange::from_start_size(
                 segment.start,
                 segment.frames.size_bytes,
@@ -264,13 +273,18 @@ impl Vm {
         }
         let images = &self.images;
         let put = |piece: Piece<'_>| {
-            self.ram.load(piece.address, piece.bytes).map_err(|_| LoadError::DoesNotFit)
+            self.ram
+                .load(piece.address, piece.bytes)
+                .map_err(|_| LoadError::DoesNotFit)
         };
         images.layout.load(images.image, put)?;
         if let (Some(address), Some(bytes)) = (images.layout.initrd, images.ramdisk) {
             put(Piece { address, bytes })?;
         }
-        put(Piece { address: images.layout.tree, bytes: &images.tree })?;
+        put(Piece {
+            address: images.layout.tree,
+            bytes: &images.tree,
+        })?;
         for segment in self.ram.segments() {
             self.machine.clean_to_coherency(segment.host_range());
         }

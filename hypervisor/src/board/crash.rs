@@ -69,7 +69,11 @@ extern "C" fn el2_fault_main(frame: &FaultFrame) -> ! {
         .get((frame.slot & 3) as usize)
         .copied()
         .unwrap_or_default();
-    let guard = if boot::is_guard_page(frame.far) { " (a stack overflow)" } else { "" };
+    let guard = if boot::is_guard_page(frame.far) {
+        " (a stack overflow)"
+    } else {
+        ""
+    };
     report(
         format_args!(
             "{kind} at EL2{guard}: ESR_EL2 {:#x}, FAR_EL2 {:#x}, SPSR_EL2 {:#x}",
@@ -118,7 +122,11 @@ fn print(
     pc: u64,
     frame_pointer: u64,
 ) -> fmt::Result {
-    writeln!(line, "\n[armature] PANIC on CPU {:#x}: {what}", MPIDR_EL1.get() & 0xff_00ff_ffff)?;
+    writeln!(
+        line,
+        "\n[armature] PANIC on CPU {:#x}: {what}",
+        MPIDR_EL1.get() & 0xff_00ff_ffff
+    )?;
     if let Some(frame) = frame {
         for (n, value) in frame.gpr.iter().enumerate() {
             let end = if n % 4 == 3 { "\n" } else { "  " };
@@ -171,7 +179,9 @@ struct Wire(usize);
 impl Write for Wire {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let registers = core::ptr::with_exposed_provenance_mut::<PL011Registers>(self.0);
-        let Some(registers) = NonNull::new(registers) else { return Ok(()) };
+        let Some(registers) = NonNull::new(registers) else {
+            return Ok(());
+        };
         // SAFETY: the UART that the platform named. Others may be using it; their
         // output and this may mix, which matters no more.
         let mut uart = Uart::new(unsafe { UniqueMmioPointer::new(registers) });

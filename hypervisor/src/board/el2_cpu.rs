@@ -1,10 +1,15 @@
 //! The CPU that executes, behind the library's trait.
-#![expect(unsafe_code, reason = "instructions and registers that aarch64-cpu lacks")]
+#![expect(
+    unsafe_code,
+    reason = "instructions and registers that aarch64-cpu lacks"
+)]
 
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0, Readable, VTTBR_EL2, Writeable};
+use aarch64_cpu::registers::{
+    CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0, Readable, VTTBR_EL2, Writeable,
+};
 use arm_vcpu::el2::El2;
 use arm_vgic_v3::El2Ich;
 use hypervisor::cpu::{Cpu, PcpuId, PhysicalInterrupt};
@@ -25,7 +30,13 @@ impl El2Cpu {
     pub(crate) fn new(id: PcpuId, gic: CpuGic, interrupts: Interrupts, ich: El2Ich) -> Self {
         CNTHP_CTL_EL2.set(0);
         CNTV_CTL_EL0.set(0);
-        Self { id, gic, interrupts, ich, deadline: None }
+        Self {
+            id,
+            gic,
+            interrupts,
+            ich,
+            deadline: None,
+        }
     }
 }
 

@@ -15,7 +15,9 @@ impl Firmware {
     /// functions in the tree and is not supported.
     pub(crate) fn find(platform: &Platform) -> Option<Self> {
         let firmware = platform.psci.as_ref()?;
-        (firmware.version != PsciVersion::V0_1).then_some(Self { conduit: firmware.conduit })
+        (firmware.version != PsciVersion::V0_1).then_some(Self {
+            conduit: firmware.conduit,
+        })
     }
 
     /// Turns a CPU on at `entry`, a physical address, with `context` in X0.

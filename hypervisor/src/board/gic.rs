@@ -47,12 +47,18 @@ pub(crate) struct Interrupts {
 
 impl Interrupts {
     pub(crate) fn of(platform: &Platform) -> Option<Self> {
-        let Gic::V3 { maintenance, .. } = &platform.gic else { return None };
+        let Gic::V3 { maintenance, .. } = &platform.gic else {
+            return None;
+        };
         Some(Self {
             deadline: platform.timer.hyp,
             virtual_timer: platform.timer.virt,
             maintenance: (*maintenance)?,
-            console: platform.uart.as_ref().and_then(|uart| uart.interrupt).map(|line| line.id),
+            console: platform
+                .uart
+                .as_ref()
+                .and_then(|uart| uart.interrupt)
+                .map(|line| line.id),
         })
     }
 
@@ -103,7 +109,9 @@ pub(crate) unsafe fn init_distributor(
     platform: &Platform,
     interrupts: Interrupts,
 ) -> Result<(), &'static str> {
-    let Gic::V3 { distributor, .. } = &platform.gic else { return Err("it is not a GICv3") };
+    let Gic::V3 { distributor, .. } = &platform.gic else {
+        return Err("it is not a GICv3");
+    };
     let registers = core::ptr::with_exposed_provenance_mut::<Gicd>(distributor.start.into());
     let registers = NonNull::new(registers).ok_or("the distributor is at address 0")?;
     // SAFETY: the caller vouches for the address and that nobody else uses it.
@@ -117,15 +125,26 @@ pub(crate) unsafe fn init_distributor(
             .as_ref()
             .and_then(|uart| uart.interrupt)
             .is_some_and(|line| line.trigger == Trigger::Edge);
-        let trigger = if edge { arm_gic::Trigger::Edge } else { arm_gic::Trigger::Level };
+        let trigger = if edge {
+            arm_gic::Trigger::Edge
+        } else {
+            arm_gic::Trigger::Level
+        };
         let problem = |_| "the console's interrupt cannot be configured";
         gicd.set_trigger(id, trigger).map_err(problem)?;
         gicd.set_interrupt_priority(id, PRIORITY).map_err(problem)?;
         // A boot loader may have left it active; then it would never come again.
         let word = (console.raw() / 32) as usize * 4;
         // SAFETY: GICD_ICACTIVER<n> of this distributor.
-        unsafe { write(distributor.start.into(), GICD_ICACTIVER + word, 1 << (console.raw() % 32)) };
-        gicd.set_routing(id, Some(MPIDR_EL1.get() & AFFINITY)).map_err(problem)?;
+        unsafe {
+            write(
+                distributor.start.into(),
+                GICD_ICACTIVER + word,
+                1 << (console.raw() % 32),
+            )
+        };
+        gicd.set_routing(id, Some(MPIDR_EL1.get() & AFFINITY))
+            .map_err(problem)?;
         gicd.enable_interrupt(id, true).map_err(problem)?;
     }
     Ok(())
@@ -149,7 +168,12 @@ impl CpuGic {
         platform: &Platform,
         interrupts: Interrupts,
     ) -> Result<Self, &'static str> {
-        let Gic::V3 { redistributors, stride, .. } = &platform.gic else {
+        let Gic::V3 {
+            redistributors,
+            stride,
+            ..
+        } = &platform.gic
+        else {
             return Err("it is not a GICv3");
         };
         let own = MPIDR_EL1.get() & AFFINITY;
@@ -173,8 +197,12 @@ impl CpuGic {
         let problem = |_| "a private interrupt cannot be configured";
         for intid in interrupts.private().into_iter().chain(IntId::sgi(KICK)) {
             let id = driver_id(intid);
-            redistributor.set_group(id, Group::Group1NS).map_err(problem)?;
-            redistributor.set_interrupt_priority(id, PRIORITY).map_err(problem)?;
+            redistributor
+                .set_group(id, Group::Group1NS)
+                .map_err(problem)?;
+            redistributor
+                .set_interrupt_priority(id, PRIORITY)
+                .map_err(problem)?;
             redistributor.enable_interrupt(id, true).map_err(problem)?;
         }
         GicCpuInterface::set_priority_mask(0xff);
@@ -182,7 +210,10 @@ impl CpuGic {
         // `deactivate` rely on it.
         unsafe { asm!("msr S3_0_C12_C12_4, {}", "isb", in(reg) EOI_MODE, options(nostack)) };
         GicCpuInterface::enable_group1(true);
-        Ok(Self { redistributor, base })
+        Ok(Self {
+            redistributor,
+            base,
+        })
     }
 
     /// Acknowledges an interrupt and drops its priority; it stays active.

@@ -1,11 +1,11 @@
 //! EL2's own stage-1 translation: everything at its physical address, nothing
 //! both writable and executable, an unmapped page below every stack.
 
+use aarch64_paging::MapError;
 use aarch64_paging::descriptor::El23Attributes as Attributes;
 use aarch64_paging::idmap::IdMap;
 use aarch64_paging::mair::{Mair, MairAttribute, NormalMemory};
 use aarch64_paging::paging::{El2, MemoryRegion};
-use aarch64_paging::MapError;
 use vm_contract::HostPhysAddrRange;
 
 /// Index 0: device memory; index 1: normal, write-back. The early table of
@@ -95,7 +95,9 @@ pub(crate) struct TableRegisters {
 
 impl HostTables {
     pub(crate) fn new() -> Self {
-        Self { map: IdMap::new(ROOT_LEVEL, El2) }
+        Self {
+            map: IdMap::new(ROOT_LEVEL, El2),
+        }
     }
 
     /// Maps a range at its own address. A later call for a part of it replaces

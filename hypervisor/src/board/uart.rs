@@ -1,5 +1,8 @@
 //! The machine's PL011.
-#![expect(unsafe_code, reason = "the UART's registers are named by the device tree")]
+#![expect(
+    unsafe_code,
+    reason = "the UART's registers are named by the device tree"
+)]
 
 use core::ptr::NonNull;
 
@@ -20,7 +23,9 @@ impl Pl011 {
     /// device memory.
     pub(crate) unsafe fn take(platform: &Platform) -> Option<Self> {
         let base = usize::from(platform.uart.as_ref()?.range.start);
-        let registers = NonNull::new(core::ptr::with_exposed_provenance_mut::<PL011Registers>(base))?;
+        let registers = NonNull::new(core::ptr::with_exposed_provenance_mut::<PL011Registers>(
+            base,
+        ))?;
         // SAFETY: the caller vouches that these are a PL011's registers, mapped,
         // and used by nobody else.
         let registers = unsafe { UniqueMmioPointer::new(registers) };

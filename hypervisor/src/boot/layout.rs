@@ -35,7 +35,10 @@ struct Mapped {
 }
 
 fn between(start: *const u8, end: *const u8) -> HostPhysAddrRange {
-    HostPhysAddrRange { start: start.addr().into(), end: end.addr().into() }
+    HostPhysAddrRange {
+        start: start.addr().into(),
+        end: end.addr().into(),
+    }
 }
 
 /// Returns the whole image, its stacks included.
@@ -55,9 +58,11 @@ pub(super) fn read_only() -> HostPhysAddrRange {
 
 /// Returns the guard pages of the boot CPU's stacks.
 pub(super) fn boot_guards() -> [HostPhysAddrRange; 2] {
-    [&raw const __boot_stack_guard, &raw const __boot_fault_stack_guard].map(|guard| {
-        HostPhysAddrRange::from_start_size(guard.addr().into(), GUARD_BYTES)
-    })
+    [
+        &raw const __boot_stack_guard,
+        &raw const __boot_fault_stack_guard,
+    ]
+    .map(|guard| HostPhysAddrRange::from_start_size(guard.addr().into(), GUARD_BYTES))
 }
 
 /// The stacks of one secondary CPU.
@@ -95,14 +100,18 @@ pub(super) fn remember(memory: Vec<HostPhysAddrRange>, guards: Vec<HostPhysAddrR
 /// Tells whether `address` lies in the guard page of a stack.
 pub(crate) fn is_guard_page(address: u64) -> bool {
     let address = HostPhysAddr::from(address as usize);
-    MAPPED.get().is_some_and(|mapped| mapped.guards.iter().any(|page| page.contains(address)))
+    MAPPED
+        .get()
+        .is_some_and(|mapped| mapped.guards.iter().any(|page| page.contains(address)))
 }
 
 /// Tells whether `address` can be read as memory.
 pub(crate) fn is_mapped_memory(address: u64) -> bool {
     let at = HostPhysAddr::from(address as usize);
     !is_guard_page(address)
-        && MAPPED.get().is_some_and(|mapped| mapped.memory.iter().any(|range| range.contains(at)))
+        && MAPPED
+            .get()
+            .is_some_and(|mapped| mapped.memory.iter().any(|range| range.contains(at)))
 }
 
 /// Stops this CPU for good.

@@ -12,9 +12,9 @@ use smccc::psci;
 use static_assertions::const_assert_eq;
 
 use super::{Machinery, layout::Stacks, run_cpu};
-use crate::board::{cache, el2_cpu};
 use crate::board::firmware::Firmware;
 use crate::board::tables::TableRegisters;
+use crate::board::{cache, el2_cpu};
 
 /// What a CPU finds at the address in its X0. `start.S` knows the offsets.
 #[repr(C)]

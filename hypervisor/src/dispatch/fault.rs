@@ -12,11 +12,7 @@ use crate::vcpu::Vcpu;
 
 /// Answers an access that stage 2 refused.
 #[cold]
-pub(super) fn refused<C: Cpu>(
-    cpu: &mut C,
-    vcpu: &mut Vcpu<C::Hal>,
-    fault: Stage2Fault,
-) -> Outcome {
+pub(super) fn refused<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, fault: Stage2Fault) -> Outcome {
     if fault.is_table_walk() || fault.access() == Access::Execute {
         return abort(vcpu, fault.access(), fault.virtual_address());
     }
@@ -45,7 +41,8 @@ pub(super) fn external<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, fault: &ExternalAbort) 
     match fault.access() {
         Access::Execute => vcpu.arch.inject_instruction_abort(fault.virtual_address()),
         access => {
-            vcpu.arch.inject_data_abort(fault.virtual_address(), access == Access::Write);
+            vcpu.arch
+                .inject_data_abort(fault.virtual_address(), access == Access::Write);
         }
     }
     Outcome::Resume

@@ -6,7 +6,9 @@ use crate::vcpu::Vcpu;
 
 /// Takes one physical interrupt. If more wait, the next entry ends at once.
 pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
-    let Some(interrupt) = cpu.acknowledge() else { return Outcome::Resume };
+    let Some(interrupt) = cpu.acknowledge() else {
+        return Outcome::Resume;
+    };
     let outcome = match interrupt {
         PhysicalInterrupt::VirtualTimer => {
             vcpu.virtual_timer_fired();

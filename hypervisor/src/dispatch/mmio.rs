@@ -16,17 +16,17 @@ use crate::vm::bus::{SharedDevice, Target};
 pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead) -> Outcome {
     let (address, width) = (read.address(), read.width());
     let value = match vgic_frame(vcpu, address, width) {
-        Some((frame, offset)) => {
-            vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
-                (vgic.read(id, frame, offset, width), Kicks::NONE)
-            })
-        }
+        Some((frame, offset)) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
+            (vgic.read(id, frame, offset, width), Kicks::NONE)
+        }),
         None => device_access(cpu, vcpu, address, width, 0, |device, context, offset| {
             device.read(context, offset, width)
         }),
     };
     match value {
-        Err(AccessError::NoDevice) => vcpu.arch.inject_data_abort(Some(read.virtual_address()), false),
+        Err(AccessError::NoDevice) => vcpu
+            .arch
+            .inject_data_abort(Some(read.virtual_address()), false),
         // A register that does not exist, or not at this width, reads as zero.
         value => vcpu.arch.complete_read(read, value.unwrap_or(0)),
     }
@@ -38,14 +38,12 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
 pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWrite) -> Outcome {
     let (address, width, value) = (write.address(), write.width(), write.value());
     let done = match vgic_frame(vcpu, address, width) {
-        Some((frame, offset)) => {
-            vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
-                match vgic.write(id, frame, offset, width, value) {
-                    Ok(kicks) => (Ok(()), kicks),
-                    Err(error) => (Err(error), Kicks::NONE),
-                }
-            })
-        }
+        Some((frame, offset)) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
+            match vgic.write(id, frame, offset, width, value) {
+                Ok(kicks) => (Ok(()), kicks),
+                Err(error) => (Err(error), Kicks::NONE),
+            }
+        }),
         None => device_access(cpu, vcpu, address, width, (), |device, context, offset| {
             device.write(context, offset, width, value)
         }),
@@ -53,7 +51,8 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
     match done {
         // Firmware lies in read-only memory, which ignores writes.
         Err(AccessError::NoDevice) if !vcpu.vm.ram().contains(address) => {
-            vcpu.arch.inject_data_abort(Some(write.virtual_address()), true);
+            vcpu.arch
+                .inject_data_abort(Some(write.virtual_address()), true);
         }
         // A register that does not exist, or not at this width, ignores writes.
         _ => vcpu.arch.complete_write(write),
@@ -109,7 +108,11 @@ fn device_access<C: Cpu, R>(
         _ => return Err(AccessError::NoDevice),
     };
     let line = Line::new(vm, *intid, Some(id));
-    let context = DeviceContext { vcpu: id, memory: vm.ram(), line: &line };
+    let context = DeviceContext {
+        vcpu: id,
+        memory: vm.ram(),
+        line: &line,
+    };
     let result = work(&**device, &context, offset);
     let alarm = vm.after_device_access(*intid);
     if alarm.is_some() {

@@ -10,7 +10,7 @@ use crate::vcpu::Vcpu;
 
 /// Answers an MRS.
 pub(super) fn read<C: Cpu>(
-    cpu: &mut C,
+    cpu: &C,
     vcpu: &mut Vcpu<C::Hal>,
     read: SystemRegisterRead,
 ) -> Outcome {
@@ -35,7 +35,8 @@ pub(super) fn write<C: Cpu>(
     let (register, value) = (write.register(), write.value());
     if let Some(sgi) = sgi_register(register) {
         let id = vcpu.id();
-        vcpu.vm().with_vgic(Some(id), |vgic| ((), vgic.send_sgi(id, sgi, value)));
+        vcpu.vm()
+            .with_vgic(Some(id), |vgic| ((), vgic.send_sgi(id, sgi, value)));
     } else if register == SystemRegister::ICC_DIR_EL1 {
         vcpu.deactivate_interrupt(cpu, value);
     } else if vcpu.physical_timer.write(register, value, cpu.now_ticks()) {

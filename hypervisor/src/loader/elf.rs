@@ -66,7 +66,13 @@ impl<'a> Elf<'a> {
             return Err(ElfError::Damaged);
         }
         let headers = slice(file, quad(file, 32)?, (header_size * count) as u64)?;
-        Ok(Self { file, kind, entry: quad(file, 24)?, headers, header_size })
+        Ok(Self {
+            file,
+            kind,
+            entry: quad(file, 24)?,
+            headers,
+            header_size,
+        })
     }
 
     /// Returns the loadable segments. At most 65,535 headers are looked at.
@@ -81,12 +87,13 @@ impl<'a> Elf<'a> {
 
     /// Returns the addresses that all segments together span.
     pub(super) fn span(&self) -> Result<Range<u64>, ElfError> {
-        let mut span = u64::MAX..0;
+        let mut span: Option<Range<u64>> = None;
         for segment in self.segments() {
             let segment = segment?;
-            span = span.start.min(segment.address)..span.end.max(segment.end);
+            let (start, end) = (segment.address, segment.end);
+            span = Some(span.map_or(start..end, |span| span.start.min(start)..span.end.max(end)));
         }
-        if span.start >= span.end { Err(ElfError::Empty) } else { Ok(span) }
+        span.ok_or(ElfError::Empty)
     }
 
     /// Returns what is added to every address: nothing for an executable with
@@ -122,17 +129,29 @@ fn segment<'a>(file: &'a [u8], header: &[u8]) -> Result<Segment<'a>, ElfError> {
         return Err(ElfError::Damaged);
     }
     let end = address.checked_add(size).ok_or(ElfError::Damaged)?;
-    Ok(Segment { address, bytes, end, virtual_address: quad(header, 16)? })
+    Ok(Segment {
+        address,
+        bytes,
+        end,
+        virtual_address: quad(header, 16)?,
+    })
 }
 
 fn slice(bytes: &[u8], start: u64, length: u64) -> Result<&[u8], ElfError> {
     let start = usize::try_from(start).map_err(|_| ElfError::Damaged)?;
     let length = usize::try_from(length).map_err(|_| ElfError::Damaged)?;
-    bytes.get(start..).and_then(|rest| rest.get(..length)).ok_or(ElfError::Damaged)
+    bytes
+        .get(start..)
+        .and_then(|rest| rest.get(..length))
+        .ok_or(ElfError::Damaged)
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], ElfError> {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(ElfError::Damaged)
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .ok_or(ElfError::Damaged)
 }
 
 fn half(bytes: &[u8], at: usize) -> Result<u16, ElfError> {
@@ -194,7 +213,12 @@ mod tests {
 
     #[test]
     fn the_entry_is_a_physical_address() {
-        let file = file(ET_EXEC, 0x4000_0000, 0xffff_8000_0000_0000, 0xffff_8000_0000_0008);
+        let file = file(
+            ET_EXEC,
+            0x4000_0000,
+            0xffff_8000_0000_0000,
+            0xffff_8000_0000_0008,
+        );
         assert_eq!(Elf::parse(&file).expect("a good file").entry(), 0x4000_0008);
     }
 

@@ -37,7 +37,11 @@ pub(super) fn unpack_head(file: &[u8], head: &mut [u8]) -> Result<(), LoadError>
             }
         }
         // Stops the unpacking early; the error is not one.
-        if offset + bytes.len() as u64 >= wanted { Err(LoadError::DoesNotFit) } else { Ok(()) }
+        if offset + bytes.len() as u64 >= wanted {
+            Err(LoadError::DoesNotFit)
+        } else {
+            Ok(())
+        }
     });
     match outcome {
         Ok(()) | Err(LoadError::DoesNotFit) => Ok(()),
@@ -57,8 +61,13 @@ pub(super) fn unpack(
     let mut window = vec![0; WINDOW_BYTES];
     let (mut total, mut at) = (0, 0);
     loop {
-        let (status, consumed, produced) =
-            decompress(&mut state, input, &mut window, at, inflate_flags::TINFL_FLAG_HAS_MORE_INPUT);
+        let (status, consumed, produced) = decompress(
+            &mut state,
+            input,
+            &mut window,
+            at,
+            inflate_flags::TINFL_FLAG_HAS_MORE_INPUT,
+        );
         let piece = window.get(at..at + produced).ok_or(LoadError::BadGzip)?;
         if total + produced as u64 > expected {
             return Err(LoadError::BadGzip);
@@ -116,7 +125,11 @@ pub(super) mod tests {
             file.extend(block);
         }
         file.extend([0; 4]);
-        file.extend(u32::try_from(data.len()).expect("tests are small").to_le_bytes());
+        file.extend(
+            u32::try_from(data.len())
+                .expect("tests are small")
+                .to_le_bytes(),
+        );
         file
     }
 
@@ -141,7 +154,10 @@ pub(super) mod tests {
     fn damage_ends_in_an_error() {
         let packed = stored(&[7; 1000]);
         for length in 0..packed.len() {
-            assert!(unpack(&packed[..length], |_, _| Ok(())).is_err(), "{length} bytes");
+            assert!(
+                unpack(&packed[..length], |_, _| Ok(())).is_err(),
+                "{length} bytes"
+            );
         }
         let mut small = packed.clone();
         let end = small.len();

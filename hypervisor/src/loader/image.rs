@@ -24,7 +24,9 @@ pub(super) struct Placement {
 /// Reads the header of a file of `size` bytes that begins with `head`; `None` if
 /// it is not an `Image`.
 pub(super) fn place(head: &[u8], size: u64) -> Result<Option<Placement>, LoadError> {
-    let Some(header) = head.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+    let Some(header) = head.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
     if header.get(0x38..0x3c) != Some(&MAGIC) {
         return Ok(None);
     }
@@ -39,9 +41,15 @@ pub(super) fn place(head: &[u8], size: u64) -> Result<Option<Placement>, LoadErr
         return Err(LoadError::BadImage);
     }
     let placement = if image_size == 0 {
-        Placement { offset: LEGACY_TEXT_OFFSET, occupies: size }
+        Placement {
+            offset: LEGACY_TEXT_OFFSET,
+            occupies: size,
+        }
     } else {
-        Placement { offset: text_offset, occupies: image_size }
+        Placement {
+            offset: text_offset,
+            occupies: image_size,
+        }
     };
     // The entry is at the image's first byte, so that must be an instruction's
     // address; an offset beyond any block boundary makes no sense.
@@ -68,7 +76,10 @@ pub(super) mod tests {
     fn the_header_is_honoured() {
         assert_eq!(
             place(&header(0x1000, 0x20_0000, 0b1010), 5000),
-            Ok(Some(Placement { offset: 0x1000, occupies: 0x20_0000 }))
+            Ok(Some(Placement {
+                offset: 0x1000,
+                occupies: 0x20_0000
+            }))
         );
         assert_eq!(place(&[0; 64], 64), Ok(None));
         assert_eq!(place(&header(0, 1, 0)[..63], 63), Ok(None));
@@ -78,7 +89,10 @@ pub(super) mod tests {
     fn an_old_image_has_no_size() {
         assert_eq!(
             place(&header(0x1234, 0, 0), 5000),
-            Ok(Some(Placement { offset: 0x8_0000, occupies: 5000 }))
+            Ok(Some(Placement {
+                offset: 0x8_0000,
+                occupies: 5000
+            }))
         );
     }
 
@@ -86,6 +100,9 @@ pub(super) mod tests {
     fn nonsense_is_refused() {
         assert_eq!(place(&header(0, 1, 1), 64), Err(LoadError::BadImage));
         assert_eq!(place(&header(3, 1, 0), 64), Err(LoadError::BadImage));
-        assert_eq!(place(&header(u64::MAX & !0xfff, 1, 0), 64), Err(LoadError::BadImage));
+        assert_eq!(
+            place(&header(u64::MAX & !0xfff, 1, 0), 64),
+            Err(LoadError::BadImage)
+        );
     }
 }

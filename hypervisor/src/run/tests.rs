@@ -1,13 +1,36 @@
 //! CPUs that run the main loop.
 
-use smccc::psci::PSCI_SYSTEM_OFF;
+mod power;
+mod shuffled;
+mod turns;
+mod waiting;
 
-use crate::testing::Rig;
+use arm_vcpu::SystemRegister;
+use smccc::psci::{PSCI_CPU_ON_64, PSCI_SYSTEM_OFF};
 
-#[test]
-fn a_vm_that_turns_itself_off_ends_the_loop() {
-    let mut rig = Rig::new(&[&[0]]);
-    rig.script(0, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
+use crate::testing::{Rig, Script};
+
+/// Where kernels are entered.
+const ENTRY: u64 = 0x4008_0000;
+
+/// Makes vCPU 0 of VM 0 turn vCPU `target` on.
+fn turn_on(rig: &Rig, target: u64, context: u64) {
+    rig.script(0, 0)
+        .call(PSCI_CPU_ON_64, [target, ENTRY, context])
+        .look(|inside| assert_eq!(inside.frame.gpr(0), 0, "SUCCESS"));
+}
+
+/// Makes a guest send SGI `sgi` to the vCPUs in `targets`.
+fn send_sgi(script: &Script, sgi: u64, targets: u64) {
+    let value = sgi << 24 | targets;
+    script.leave(move |inside| inside.write_register(SystemRegister::ICC_SGI1R_EL1, value));
+}
+
+/// Turns VM `vm` off and runs the machine to its end.
+fn run_to_the_end(rig: &mut Rig, vms: usize) {
+    for vm in 0..vms {
+        rig.script(vm, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
+    }
     rig.run();
-    assert!(!rig.hypervisor.any_fault());
+    assert!(rig.is_over());
 }

@@ -99,7 +99,9 @@ impl VmBuilder<'_> {
         tlb: &mut impl Stage2Tlb,
         module: impl Fn(HostPhysAddrRange) -> &'static [u8],
     ) -> Result<Vm, BuildError> {
-        let vcpu_count = u16::try_from(config.cpus).unwrap_or(u16::MAX).min(layout::MAX_VCPUS);
+        let vcpu_count = u16::try_from(config.cpus)
+            .unwrap_or(u16::MAX)
+            .min(layout::MAX_VCPUS);
         let affinities: Vec<u64> = (0..vcpu_count).map(layout::affinity).collect();
         let memory = self.memory_range(config)?;
         let image = module(config.boot.range());
@@ -134,15 +136,31 @@ impl VmBuilder<'_> {
         let tables = TableFrames::new(Arc::clone(self.pool));
         let mut stage2 = Stage2::new(tables, self.host.stage2, hw_vmid)?;
         for segment in ram.segments() {
-            let attributes = if segment.writable { Attributes::RAM } else { Attributes::ROM };
+            let attributes = if segment.writable {
+                Attributes::RAM
+            } else {
+                Attributes::ROM
+            };
             let frames = segment.frames;
-            stage2.map(tlb, segment.start, frames.start, frames.size_bytes as u64, attributes)?;
+            stage2.map(
+                tlb,
+                segment.start,
+                frames.start,
+                frames.size_bytes as u64,
+                attributes,
+            )?;
         }
 
-        let vgic = Vgic::new(&VgicConfig { affinities: &affinities, spi_count: SPI_COUNT })?;
+        let vgic = Vgic::new(&VgicConfig {
+            affinities: &affinities,
+            spi_count: SPI_COUNT,
+        })?;
         let clock = SystemClock::new(self.machine, self.host.now_seconds);
         let serial = GuestSerial(Arc::clone(self.console));
-        let serial = Arc::new(DeviceLock::new(Pl011::new(layout::UART.range.start, serial)));
+        let serial = Arc::new(DeviceLock::new(Pl011::new(
+            layout::UART.range.start,
+            serial,
+        )));
         let rtc = Arc::new(DeviceLock::new(Pl031::new(layout::RTC.range.start, clock)));
         bus.add(layout::GIC_DISTRIBUTOR, Target::Distributor)?;
         let regions = layout::redistributor_regions(vcpu_count);
@@ -153,11 +171,17 @@ impl VmBuilder<'_> {
         }
         bus.add(
             layout::UART.range,
-            Target::Device { device: serial.clone(), intid: layout::UART.interrupt },
+            Target::Device {
+                device: serial.clone(),
+                intid: layout::UART.interrupt,
+            },
         )?;
         bus.add(
             layout::RTC.range,
-            Target::Device { device: rtc.clone(), intid: layout::RTC.interrupt },
+            Target::Device {
+                device: rtc.clone(),
+                intid: layout::RTC.interrupt,
+            },
         )?;
 
         let mut tree = GuestTree::virt(
@@ -171,9 +195,10 @@ impl VmBuilder<'_> {
         );
         tree.psci = GUEST_CONDUIT;
         tree.bootargs = config.bootargs.as_deref();
-        tree.initrd = plan.initrd.zip(ramdisk).map(|(start, bytes)| {
-            GuestPhysAddrRange::from_start_size(start, bytes.len())
-        });
+        tree.initrd = plan
+            .initrd
+            .zip(ramdisk)
+            .map(|(start, bytes)| GuestPhysAddrRange::from_start_size(start, bytes.len()));
         let tree = tree.to_blob()?;
         if tree.len() as u64 > TREE_BYTES {
             return Err(LoadError::DoesNotFit.into());
@@ -203,7 +228,12 @@ impl VmBuilder<'_> {
             rtc_intid: layout::RTC.interrupt,
             clock,
             console: Arc::clone(self.console),
-            images: BootImages { image, ramdisk, tree, layout: plan },
+            images: BootImages {
+                image,
+                ramdisk,
+                tree,
+                layout: plan,
+            },
             machine: self.machine,
             ram,
             _stage2: RankedLock::new(stage2),

@@ -18,8 +18,12 @@ pub trait SharedDevice: Send + Sync {
     ///
     /// # Errors
     /// Those of the device.
-    fn read(&self, context: &DeviceContext<'_>, offset: u64, width: Width)
-    -> Result<u64, AccessError>;
+    fn read(
+        &self,
+        context: &DeviceContext<'_>,
+        offset: u64,
+        width: Width,
+    ) -> Result<u64, AccessError>;
 
     /// Writes to the device; see [`BaseDeviceOps::write`].
     ///
@@ -111,7 +115,9 @@ impl Bus {
         if let Some(slot) = self.slots.iter().find(|slot| slot.range.overlaps(range)) {
             return Err(Overlap(slot.range.start.max(range.start)));
         }
-        let at = self.slots.partition_point(|slot| slot.range.start < range.start);
+        let at = self
+            .slots
+            .partition_point(|slot| slot.range.start < range.start);
         self.slots.insert(at, Slot { range, target });
         Ok(())
     }
@@ -121,7 +127,9 @@ impl Bus {
     #[inline]
     #[must_use]
     pub fn find(&self, address: GuestPhysAddr, width: Width) -> Option<(&Target, u64)> {
-        let after = self.slots.partition_point(|slot| slot.range.start <= address);
+        let after = self
+            .slots
+            .partition_point(|slot| slot.range.start <= address);
         let slot = self.slots.get(after.checked_sub(1)?)?;
         let offset = (usize::from(address) - usize::from(slot.range.start)) as u64;
         let size = slot.range.size() as u64;
@@ -148,13 +156,20 @@ mod tests {
 
     fn bus() -> Bus {
         let mut bus = Bus::default();
-        bus.add(range(0x3000, 0x4000), Target::Redistributors { first_byte: 0 }).expect("free");
-        bus.add(range(0x1000, 0x2000), Target::Distributor).expect("free");
+        bus.add(
+            range(0x3000, 0x4000),
+            Target::Redistributors { first_byte: 0 },
+        )
+        .expect("free");
+        bus.add(range(0x1000, 0x2000), Target::Distributor)
+            .expect("free");
         bus
     }
 
     fn offset(address: usize, width: Width) -> Option<u64> {
-        bus().find(GuestPhysAddr::from(address), width).map(|(_, offset)| offset)
+        bus()
+            .find(GuestPhysAddr::from(address), width)
+            .map(|(_, offset)| offset)
     }
 
     #[test]

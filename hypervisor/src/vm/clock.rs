@@ -21,7 +21,10 @@ impl SystemClock {
     #[must_use]
     pub fn new(machine: &'static dyn Machine, now_seconds: u64) -> Self {
         let uptime = uptime(machine);
-        Self { machine, epoch: Duration::from_secs(now_seconds).saturating_sub(uptime) }
+        Self {
+            machine,
+            epoch: Duration::from_secs(now_seconds).saturating_sub(uptime),
+        }
     }
 
     /// Returns the system counter's value when this clock will show `time`.

@@ -23,10 +23,13 @@ impl<'a> Line<'a> {
 
 impl IrqLine for Line<'_> {
     fn set_level(&self, asserted: bool) {
-        self.vm.with_vgic(self.current, |vgic| ((), vgic.set_spi_level(self.intid, asserted)));
+        self.vm.with_vgic(self.current, |vgic| {
+            ((), vgic.set_spi_level(self.intid, asserted))
+        });
     }
 
     fn pulse(&self) {
-        self.vm.with_vgic(self.current, |vgic| ((), vgic.pulse_spi(self.intid)));
+        self.vm
+            .with_vgic(self.current, |vgic| ((), vgic.pulse_spi(self.intid)));
     }
 }

@@ -15,7 +15,10 @@ impl VcpuMailbox {
     /// Creates the mailbox of a vCPU that lives on `home`.
     #[must_use]
     pub const fn new(home: PcpuId) -> Self {
-        Self { attention: AtomicBool::new(false), home: AtomicU16::new(home.raw()) }
+        Self {
+            attention: AtomicBool::new(false),
+            home: AtomicU16::new(home.raw()),
+        }
     }
 
     /// Asks the vCPU to look at its VM's state before it next enters the guest:

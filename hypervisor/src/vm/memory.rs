@@ -5,9 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr;
 
-use vm_contract::{
-    AccessError, GuestMemory, GuestPhysAddr, GuestPhysAddrRange, HostPhysAddrRange,
-};
+use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, GuestPhysAddrRange, HostPhysAddrRange};
 
 use crate::frames::{FRAME_BYTES, FramePool, FrameRange};
 
@@ -50,7 +48,10 @@ impl GuestRam {
     /// Starts with no memory at all.
     #[must_use]
     pub const fn new(pool: Arc<FramePool>) -> Self {
-        Self { pool, segments: Vec::new() }
+        Self {
+            pool,
+            segments: Vec::new(),
+        }
     }
 
     /// Backs `size_bytes` (a multiple of 4 KiB) at `start` with zeroed frames,
@@ -78,7 +79,11 @@ impl GuestRam {
                     None => return Err(OutOfMemory),
                 }
             };
-            self.segments.push(Segment { start: GuestPhysAddr::from(at), frames, writable });
+            self.segments.push(Segment {
+                start: GuestPhysAddr::from(at),
+                frames,
+                writable,
+            });
             at += frames.size_bytes;
         }
         self.segments.sort_unstable_by_key(|segment| segment.start);
@@ -100,7 +105,8 @@ impl GuestRam {
     /// Tells whether `address` lies in memory that may be written.
     #[must_use]
     pub fn is_writable(&self, address: GuestPhysAddr) -> bool {
-        self.segment(address).is_some_and(|segment| segment.writable)
+        self.segment(address)
+            .is_some_and(|segment| segment.writable)
     }
 
     /// Copies `bytes` into memory, read-only memory included: how images get there.
@@ -128,7 +134,9 @@ impl GuestRam {
     }
 
     fn segment(&self, address: GuestPhysAddr) -> Option<&Segment> {
-        let after = self.segments.partition_point(|segment| segment.start <= address);
+        let after = self
+            .segments
+            .partition_point(|segment| segment.start <= address);
         let segment = self.segments.get(after.checked_sub(1)?)?;
         (usize::from(address) - usize::from(segment.start) < segment.frames.size_bytes)
             .then_some(segment)
@@ -143,11 +151,14 @@ impl GuestRam {
         allowed: impl Fn(&Segment) -> bool,
     ) -> Result<(), AccessError> {
         let start = usize::from(address);
-        let end = start.checked_add(length).ok_or(AccessError::OutsideMemory)?;
+        let end = start
+            .checked_add(length)
+            .ok_or(AccessError::OutsideMemory)?;
         let mut at = start;
         while at < end {
-            let segment =
-                self.segment(GuestPhysAddr::from(at)).ok_or(AccessError::OutsideMemory)?;
+            let segment = self
+                .segment(GuestPhysAddr::from(at))
+                .ok_or(AccessError::OutsideMemory)?;
             if !allowed(segment) {
                 return Err(AccessError::ReadOnly);
             }
@@ -167,7 +178,9 @@ impl GuestRam {
         let mut done = 0;
         while done < length {
             let at = usize::from(address) + done;
-            let Some(segment) = self.segment(GuestPhysAddr::from(at)) else { return };
+            let Some(segment) = self.segment(GuestPhysAddr::from(at)) else {
+                return;
+            };
             let offset = at - usize::from(segment.start);
             let piece = (segment.frames.size_bytes - offset).min(length - done);
             let host = usize::from(segment.frames.start) + offset;
@@ -178,7 +191,9 @@ impl GuestRam {
 
     fn copy_in(&self, address: GuestPhysAddr, bytes: &[u8]) {
         self.pieces(address, bytes.len(), |host, done, length| {
-            let Some(source) = bytes.get(done..done + length) else { return };
+            let Some(source) = bytes.get(done..done + length) else {
+                return;
+            };
             // SAFETY: `pieces` yields `length` bytes of this VM's own frames,
             // which no Rust reference ever covers; `source` is as long.
             unsafe { ptr::copy_nonoverlapping(source.as_ptr(), host, length) };
@@ -190,7 +205,9 @@ impl GuestMemory for GuestRam {
     fn read(&self, address: GuestPhysAddr, buffer: &mut [u8]) -> Result<(), AccessError> {
         self.check(address, buffer.len(), |_| true)?;
         self.pieces(address, buffer.len(), |host, done, length| {
-            let Some(target) = buffer.get_mut(done..done + length) else { return };
+            let Some(target) = buffer.get_mut(done..done + length) else {
+                return;
+            };
             // SAFETY: as in `copy_in`. The guest may write at the same time;
             // bytes are copied once and whatever was there is an allegation.
             unsafe { ptr::copy_nonoverlapping(host, target.as_mut_ptr(), length) };
@@ -220,8 +237,10 @@ mod tests {
 
     fn ram() -> GuestRam {
         let mut ram = GuestRam::new(testing::frame_pool(8 << 20));
-        ram.add(GuestPhysAddr::from(0x4000_0000), 0x30_3000, true).expect("it fits");
-        ram.add(GuestPhysAddr::from(0), 0x2000, false).expect("it fits");
+        ram.add(GuestPhysAddr::from(0x4000_0000), 0x30_3000, true)
+            .expect("it fits");
+        ram.add(GuestPhysAddr::from(0), 0x2000, false)
+            .expect("it fits");
         ram
     }
 
@@ -268,7 +287,8 @@ mod tests {
         let pool = testing::frame_pool(8 << 20);
         for _ in 0..100 {
             let mut ram = GuestRam::new(Arc::clone(&pool));
-            ram.add(GuestPhysAddr::from(0x4000_0000), 4 << 20, true).expect("it fits each time");
+            ram.add(GuestPhysAddr::from(0x4000_0000), 4 << 20, true)
+                .expect("it fits each time");
         }
         let mut greedy = GuestRam::new(pool);
         assert_eq!(

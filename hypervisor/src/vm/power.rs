@@ -64,7 +64,10 @@ impl Power {
     /// Describes a VM with `vcpu_count` vCPUs that has not been started.
     #[must_use]
     pub fn new(vcpu_count: usize) -> Self {
-        Self { vcpus: vec![VcpuPower::Off; vcpu_count], phase: Phase::Stopped(StopReason::Off) }
+        Self {
+            vcpus: vec![VcpuPower::Off; vcpu_count],
+            phase: Phase::Stopped(StopReason::Off),
+        }
     }
 
     /// Starts the VM, at first or after a reset: vCPU 0 is on, all others off.
@@ -82,7 +85,10 @@ impl Power {
     /// Of several callers at the same time exactly one succeeds; see [`CpuOnError`].
     pub fn cpu_on(&mut self, vcpu: VcpuId, start: Start) -> Result<(), CpuOnError> {
         let running = self.phase == Phase::Running;
-        let state = self.vcpus.get_mut(vcpu.index()).ok_or(CpuOnError::Unknown)?;
+        let state = self
+            .vcpus
+            .get_mut(vcpu.index())
+            .ok_or(CpuOnError::Unknown)?;
         if !running {
             return Err(CpuOnError::Stopping);
         }
@@ -122,7 +128,9 @@ impl Power {
     /// Tells whether a vCPU is on, or `None` if there is no such vCPU.
     #[must_use]
     pub fn is_on(&self, vcpu: VcpuId) -> Option<bool> {
-        self.vcpus.get(vcpu.index()).map(|state| *state != VcpuPower::Off)
+        self.vcpus
+            .get(vcpu.index())
+            .map(|state| *state != VcpuPower::Off)
     }
 
     /// Begins to stop the VM. The first reason counts, but a fault is never
@@ -146,7 +154,9 @@ impl Power {
     /// Records that a vCPU has left the guest for good. The one that was last
     /// learns why the VM stopped and completes it.
     pub fn park(&mut self, vcpu: VcpuId) -> Option<StopReason> {
-        let Phase::Stopping(reason) = self.phase else { return None };
+        let Phase::Stopping(reason) = self.phase else {
+            return None;
+        };
         if let Some(state) = self.vcpus.get_mut(vcpu.index()) {
             *state = VcpuPower::Off;
         }
@@ -158,7 +168,10 @@ impl Power {
     }
 
     fn on_count(&self) -> usize {
-        self.vcpus.iter().filter(|state| **state != VcpuPower::Off).count()
+        self.vcpus
+            .iter()
+            .filter(|state| **state != VcpuPower::Off)
+            .count()
     }
 }
 
@@ -166,7 +179,10 @@ impl Power {
 mod tests {
     use super::*;
 
-    const START: Start = Start { entry: GuestPhysAddr::from_usize(0x4000_0000), context: 7 };
+    const START: Start = Start {
+        entry: GuestPhysAddr::from_usize(0x4000_0000),
+        context: 7,
+    };
 
     fn vcpu(n: u16) -> VcpuId {
         VcpuId::new(n)
@@ -207,7 +223,11 @@ mod tests {
         power.request_stop(StopReason::Reset);
         assert!(power.is_stopping());
         assert_eq!(power.cpu_on(vcpu(1), START), Err(CpuOnError::Stopping));
-        assert_eq!(power.take_start(vcpu(2)), None, "a start lapses when the VM stops");
+        assert_eq!(
+            power.take_start(vcpu(2)),
+            None,
+            "a start lapses when the VM stops"
+        );
         assert_eq!(power.park(vcpu(0)), None);
         assert_eq!(power.park(vcpu(2)), Some(StopReason::Reset));
         assert_eq!(power.park(vcpu(2)), None);

@@ -19,7 +19,9 @@ impl Vm {
         let line = Line::new(self, self.serial_intid, current);
         let mut serial = self.serial.lock();
         while serial.can_receive() {
-            let Some(byte) = self.console.receive() else { return };
+            let Some(byte) = self.console.receive() else {
+                return;
+            };
             // There is room.
             let _ = serial.receive(&line, byte);
         }
