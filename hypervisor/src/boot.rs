@@ -82,18 +82,10 @@ extern "C" fn boot_main(blob: *const u8) -> ! {
     let Ok(platform) = Platform::from_fdt(blob) else {
         park()
     };
-    let start = start_machine(platform, blob);
-    let (machinery, hypervisor) = match start {
-        Ok(started) => started,
-        Err(problem) => panic_with(&problem),
-    };
-    run_cpu(machinery, hypervisor, PcpuId::new(0), || {})
-}
-
-/// Ends a boot that cannot succeed, with a report.
-#[expect(clippy::panic, reason = "the machine cannot be used")]
-fn panic_with(problem: &str) -> ! {
-    panic!("{problem}");
+    match start_machine(platform, blob) {
+        Ok((machinery, hypervisor)) => run_cpu(machinery, hypervisor, PcpuId::new(0), || {}),
+        Err(problem) => crash::give_up(&problem),
+    }
 }
 
 /// Returns the blob at `blob`, as long as its header says.
@@ -234,7 +226,7 @@ fn order_cpus(platform: &mut Platform) {
 fn carve_stacks(free: &mut [HostPhysAddrRange], count: usize) -> Option<Vec<layout::Stacks>> {
     let needed = count * layout::STACKS_BYTES;
     let range = free.iter_mut().rev().find(|range| range.size() > needed)?;
-    let base = usize::from(range.end) - needed & !(layout::GUARD_BYTES - 1);
+    let base = (usize::from(range.end) - needed) & !(layout::GUARD_BYTES - 1);
     if base < usize::from(range.start) {
         return None;
     }

@@ -80,20 +80,30 @@ fn undecoded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, access: UndecodedAcce
     }
 }
 
+/// Puts the result of a call into X0.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "pointers have 64 bits wherever this runs"
+)]
+fn reply<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, value: u64) {
+    vcpu.arch.set_return_value(value as usize);
+}
+
 /// Answers an HVC or SMC: the convention is the same for both.
 fn call<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, immediate: u16) -> Outcome {
     if immediate != 0 {
-        vcpu.arch.set_gpr64(0, NOT_SUPPORTED);
+        reply(vcpu, NOT_SUPPORTED);
         return Outcome::Resume;
     }
     let call = Call::new([0, 1, 2, 3].map(|n| vcpu.arch.gpr(n)));
     match smccc::answer(vcpu.vm(), vcpu.id(), call) {
         Answer::Return(value) => {
-            vcpu.arch.set_gpr64(0, value);
+            reply(vcpu, value);
             Outcome::Resume
         }
         Answer::Suspend(value) => {
-            vcpu.arch.set_gpr64(0, value);
+            reply(vcpu, value);
             Outcome::Block
         }
         Answer::CpuOff | Answer::Stop(_) => Outcome::Off,

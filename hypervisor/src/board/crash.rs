@@ -43,6 +43,16 @@ pub(crate) fn prepare_machine(hypervisor: &'static Hypervisor) {
     MACHINE.call_once(|| hypervisor);
 }
 
+/// Ends a boot that cannot succeed because of what the machine was given: says
+/// why and resets the machine.
+pub(crate) fn give_up(problem: &str) -> ! {
+    log::error!("this machine cannot be started: {problem}");
+    if let Some(firmware) = WITNESS.get().and_then(|witness| witness.firmware) {
+        firmware.system_reset();
+    }
+    boot::park()
+}
+
 /// The registers at an exception from EL2; `fault.S` fills it in.
 #[repr(C)]
 pub(crate) struct FaultFrame {
@@ -69,7 +79,7 @@ extern "C" fn el2_fault_main(frame: &FaultFrame) -> ! {
         .get((frame.slot & 3) as usize)
         .copied()
         .unwrap_or_default();
-    let guard = if boot::is_guard_page(frame.far) {
+    let guard = if usize::try_from(frame.far).is_ok_and(boot::is_guard_page) {
         " (a stack overflow)"
     } else {
         ""
@@ -160,11 +170,11 @@ impl Iterator for Backtrace {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        let record = self.0;
+        let record = usize::try_from(self.0).ok()?;
         if record == 0 || !record.is_multiple_of(16) || !boot::is_mapped_memory(record) {
             return None;
         }
-        let record = core::ptr::with_exposed_provenance::<[u64; 2]>(record as usize);
+        let record = core::ptr::with_exposed_provenance::<[u64; 2]>(record);
         // SAFETY: the address is aligned and mapped as memory.
         let [next, address] = unsafe { record.read() };
         // The chain leads upwards; anything else is no chain.

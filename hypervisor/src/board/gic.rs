@@ -296,7 +296,9 @@ unsafe fn find_redistributor(
             return None;
         }
         let frames = if typer & TYPER_VLPIS != 0 { 2 } else { 1 };
-        at += stride.map_or(FRAME_BYTES * frames, |stride| stride as usize);
+        at += stride
+            .and_then(|stride| usize::try_from(stride).ok())
+            .unwrap_or(FRAME_BYTES * frames);
     }
     None
 }

@@ -98,16 +98,16 @@ pub(super) fn remember(memory: Vec<HostPhysAddrRange>, guards: Vec<HostPhysAddrR
 }
 
 /// Tells whether `address` lies in the guard page of a stack.
-pub(crate) fn is_guard_page(address: u64) -> bool {
-    let address = HostPhysAddr::from(address as usize);
+pub(crate) fn is_guard_page(address: usize) -> bool {
+    let address = HostPhysAddr::from(address);
     MAPPED
         .get()
         .is_some_and(|mapped| mapped.guards.iter().any(|page| page.contains(address)))
 }
 
 /// Tells whether `address` can be read as memory.
-pub(crate) fn is_mapped_memory(address: u64) -> bool {
-    let at = HostPhysAddr::from(address as usize);
+pub(crate) fn is_mapped_memory(address: usize) -> bool {
+    let at = HostPhysAddr::from(address);
     !is_guard_page(address)
         && MAPPED
             .get()

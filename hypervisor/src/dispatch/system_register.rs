@@ -9,11 +9,7 @@ use crate::cpu::Cpu;
 use crate::vcpu::Vcpu;
 
 /// Answers an MRS.
-pub(super) fn read<C: Cpu>(
-    cpu: &C,
-    vcpu: &mut Vcpu<C::Hal>,
-    read: SystemRegisterRead,
-) -> Outcome {
+pub(super) fn read<C: Cpu>(cpu: &C, vcpu: &mut Vcpu<C::Hal>, read: SystemRegisterRead) -> Outcome {
     let register = read.register();
     let value = vcpu
         .arch

@@ -215,6 +215,7 @@ impl AxVCpuHal for Guest {
     }
 
     fn load(&mut self, registers: &GuestSystemRegisters) {
+        self.baton.pass(self.cpu.id.index(), Mood::Awake);
         self.inner.load(registers);
         let timer = (registers.timer, registers.controls.cntvoff);
         let before = self.cpu.wires().guest_timer.replace(timer);
@@ -225,6 +226,7 @@ impl AxVCpuHal for Guest {
         self.inner.save(registers);
         let before = self.cpu.wires().guest_timer.take();
         assert!(before.is_some(), "no vCPU is loaded");
+        self.baton.pass(self.cpu.id.index(), Mood::Awake);
     }
 
     fn enter(&mut self, frame: &mut TrapFrame) -> RawExit {
