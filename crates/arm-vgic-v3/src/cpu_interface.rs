@@ -110,15 +110,14 @@ impl Vgic {
     }
 
     /// Takes the state of `vcpu` out of the CPU that it ran on and disables the
-    /// virtual CPU interface there.
+    /// virtual CPU interface there: of a vCPU that is not loaded there is nothing
+    /// to take, but nothing is signalled afterwards either way.
     pub fn save(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Folded {
         let folded = self.fold(vcpu, ich);
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
-            return folded;
-        };
-        let interface = &mut one.interface;
-        if interface.loaded {
-            interface.loaded = false;
+        if let Some(one) = self.redistributors.get_mut(vcpu.index())
+            && core::mem::take(&mut one.interface.loaded)
+        {
+            let interface = &mut one.interface;
             let count = apr_count(interface.preemption_bits);
             let aprs = interface
                 .ap0r
@@ -129,8 +128,8 @@ impl Vgic {
                 *ap0r = ich.read_ap0r(n);
                 *ap1r = ich.read_ap1r(n);
             }
-            ich.write_hcr(0);
         }
+        ich.write_hcr(0);
         folded
     }
 

@@ -318,6 +318,22 @@ fn what_a_vcpu_handles_travels_with_it() {
 }
 
 #[test]
+fn nothing_is_signalled_after_a_save_even_of_a_vcpu_that_was_not_loaded() {
+    let mut machine = Machine::ready(1, 4);
+    machine.line(50, true);
+    let mut other_cpu = machine.cpus[0].clone();
+    assert!(machine.rebind(BOOT));
+    let mut vgic = machine.vgic;
+    assert!(vgic.save(BOOT, &mut machine.cpus[0]).kicks.is_empty());
+    assert_eq!(machine.cpus[0].signalled(), None);
+    assert_eq!(other_cpu.signalled(), Some(Group::One), "left as it was");
+    assert!(vgic.save(BOOT, &mut other_cpu).kicks.is_empty());
+    assert_eq!(other_cpu.signalled(), None);
+    vgic.load(BOOT, &mut machine.cpus[0]);
+    assert_eq!(machine.cpus[0].signalled(), Some(Group::One), "none lost");
+}
+
+#[test]
 fn cpu_interface_reset_forgets_masks_but_no_interrupt() {
     let mut machine = Machine::ready(1, 4);
     machine.line(50, true);
