@@ -20,6 +20,8 @@ pub(crate) struct Redistributor {
     /// GICR_WAKER.ProcessorSleep. Sleep does not hold back interrupts: much
     /// software never writes this register, and on most machines need not.
     pub(crate) asleep: bool,
+    /// The redistributor behind this one, if any, lies in another region.
+    pub(crate) ends_region: bool,
     pub(crate) bank: Bank,
     /// The physical interrupts behind linked PPIs.
     pub(crate) physical: [u16; 16],
@@ -32,13 +34,15 @@ impl Redistributor {
         Self {
             affinity,
             asleep: true,
+            ends_region: false,
             bank: Bank::new(SGIS),
             physical: [0; 16],
             interface: CpuInterface::new(),
         }
     }
 
-    /// Resets everything but the wires and links to physical interrupts.
+    /// Resets everything but its place, the wires and the links to physical
+    /// interrupts.
     pub(crate) fn reset(&mut self) {
         self.asleep = true;
         self.bank.reset(SGIS);
@@ -155,7 +159,7 @@ impl Vgic {
     }
 
     fn redistributor_type(&self, index: usize, one: &Redistributor) -> u64 {
-        let last = index + 1 == self.redistributors.len();
+        let last = one.ends_region || index + 1 == self.redistributors.len();
         let number = index as u64;
         u64::from(one.affinity.raw()) << gicr::TYPER_AFFINITY_SHIFT
             | number << gicr::TYPER_PROCESSOR_NUMBER_SHIFT

@@ -46,7 +46,9 @@ pub enum VgicError {
 pub enum Frame {
     /// GICD: 64 KiB.
     Distributor,
-    /// GICR: 128 KiB for each vCPU, in the order of their indices.
+    /// GICR: 128 KiB for each vCPU, in the order of their indices, without the
+    /// gaps between regions
+    /// ([`with_redistributor_regions`](Vgic::with_redistributor_regions)).
     Redistributors,
 }
 
@@ -108,6 +110,28 @@ impl Vgic {
     #[must_use]
     pub fn with_priority_bits(mut self, bits: u32) -> Self {
         self.priority_mask = priority_mask(bits.clamp(4, 8));
+        self
+    }
+
+    /// Says that the redistributors lie in several regions of the guest's
+    /// address space, and how many in each, in the order of the vCPUs.
+    /// GICR_TYPER.Last then ends each region. Without this there is one.
+    ///
+    /// Accesses are addressed as before, by an offset in the sequence of all
+    /// frames. The last vCPU ends its region in any case; regions beyond it are
+    /// ignored.
+    #[must_use]
+    pub fn with_redistributor_regions(mut self, counts: impl IntoIterator<Item = usize>) -> Self {
+        let mut rest = &mut *self.redistributors;
+        for count in counts {
+            let Some((region, behind)) = rest.split_at_mut_checked(count) else {
+                break;
+            };
+            if let Some(last) = region.last_mut() {
+                last.ends_region = true;
+            }
+            rest = behind;
+        }
         self
     }
 

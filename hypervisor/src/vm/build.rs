@@ -151,10 +151,16 @@ impl VmBuilder<'_> {
             )?;
         }
 
+        let regions = layout::redistributor_regions(vcpu_count);
         let vgic = Vgic::new(&VgicConfig {
             affinities: &affinities,
             spi_count: SPI_COUNT,
-        })?;
+        })?
+        .with_redistributor_regions(
+            regions
+                .iter()
+                .map(|region| region.size() / layout::REDISTRIBUTOR_BYTES),
+        );
         let clock = SystemClock::new(self.machine, self.host.now_seconds);
         let serial = GuestSerial(Arc::clone(self.console));
         let serial = Arc::new(DeviceLock::new(Pl011::new(
@@ -163,7 +169,6 @@ impl VmBuilder<'_> {
         )));
         let rtc = Arc::new(DeviceLock::new(Pl031::new(layout::RTC.range.start, clock)));
         bus.add(layout::GIC_DISTRIBUTOR, Target::Distributor)?;
-        let regions = layout::redistributor_regions(vcpu_count);
         let mut first_byte = 0;
         for region in &regions {
             bus.add(*region, Target::Redistributors { first_byte })?;

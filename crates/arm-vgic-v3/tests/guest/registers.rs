@@ -61,6 +61,25 @@ fn redistributors_carry_affinity_number_and_last() {
 }
 
 #[test]
+fn last_redistributor_of_each_region_says_so() {
+    let last = |counts: &[usize]| -> Vec<u16> {
+        let mut vgic =
+            vgic(&[0, 1, 2, 3, 4], 32).with_redistributor_regions(counts.iter().copied());
+        vgic.reset();
+        let mut is_last = |vcpu: u16| {
+            let typer = vgic.read(BOOT, GICR, u64::from(vcpu) * 0x2_0000 + 8, Width::Dword);
+            typer.expect("a good access") >> 4 & 1 != 0
+        };
+        (0..5).filter(|&vcpu| is_last(vcpu)).collect()
+    };
+    assert_eq!(last(&[]), [4]);
+    assert_eq!(last(&[5]), [4]);
+    assert_eq!(last(&[3, 2]), [2, 4]);
+    assert_eq!(last(&[1, 0, 1, 200]), [0, 1, 4]);
+    assert_eq!(last(&[5, 7, usize::MAX]), [4]);
+}
+
+#[test]
 fn waker_wakes_and_sleeps_at_once() {
     let mut machine = Machine::ready(1, 4);
     assert_eq!(read(&mut machine.vgic, GICR, 0x14), 0b110);
