@@ -32,14 +32,22 @@ impl IntId {
     /// Returns software-generated interrupt `n`, or `None` if `n` > 15.
     #[must_use]
     pub const fn sgi(n: u32) -> Option<Self> {
-        if n < Self::PPI_BASE { Some(Self(n)) } else { None }
+        if n < Self::PPI_BASE {
+            Some(Self(n))
+        } else {
+            None
+        }
     }
 
     /// Returns private peripheral interrupt `n` (INTID 16 + n), or `None` if
     /// `n` > 15.
     #[must_use]
     pub const fn ppi(n: u32) -> Option<Self> {
-        if n < 16 { Some(Self(Self::PPI_BASE + n)) } else { None }
+        if n < 16 {
+            Some(Self(Self::PPI_BASE + n))
+        } else {
+            None
+        }
     }
 
     /// Returns shared peripheral interrupt `n` (INTID 32 + n), or `None` if

@@ -101,7 +101,7 @@ pub(super) mod tests {
         assert_eq!(place(&header(0, 1, 1), 64), Err(LoadError::BadImage));
         assert_eq!(place(&header(3, 1, 0), 64), Err(LoadError::BadImage));
         assert_eq!(
-            place(&header(u64::MAX & !0xfff, 1, 0), 64),
+            place(&header(!0xfff, 1, 0), 64),
             Err(LoadError::BadImage)
         );
     }
