@@ -258,6 +258,10 @@ impl Vm {
     /// [`LoadError`] if its image cannot be unpacked; it has not been started then.
     pub fn boot(&self) -> Result<(), LoadError> {
         self.bus.reset();
+        // Devices have no line at hand while they are reset.
+        for intid in [self.serial_intid, self.rtc_intid] {
+            self.with_vgic(None, |vgic| ((), vgic.set_spi_level(intid, false)));
+        }
         self.vgic.lock().reset();
         for segment in self
             .ram

@@ -8,10 +8,14 @@ mod waiting;
 use arm_vcpu::SystemRegister;
 use smccc::psci::{PSCI_CPU_ON_64, PSCI_SYSTEM_OFF};
 
-use crate::testing::{Rig, Script};
+use crate::sched::SLICE_MS;
+use crate::testing::{FakeBoard, Rig, Script};
 
 /// Where kernels are entered.
 const ENTRY: u64 = 0x4008_0000;
+
+/// Counter ticks in a slice.
+const SLICE_TICKS: u64 = FakeBoard::FREQUENCY * SLICE_MS / 1000;
 
 /// Makes vCPU 0 of VM 0 turn vCPU `target` on.
 fn turn_on(rig: &Rig, target: u64, context: u64) {

@@ -214,17 +214,32 @@ impl Rig {
             if self.is_over() {
                 return;
             }
-            let timers = self
-                .board
-                .cpus()
-                .iter()
-                .filter_map(|cpu| cpu.wires().next_timer());
-            let next = timers
-                .min()
+            let next = self
+                .next_timer()
                 .unwrap_or_else(|| panic!("the machine slept for ever"));
             self.advance_to(next.max(self.now()));
         }
         panic!("the machine never comes to its end");
+    }
+
+    /// Runs all CPUs for a while.
+    pub(crate) fn run_for(&mut self, ticks: u64) {
+        let end = self.now() + ticks;
+        self.settle();
+        while let Some(next) = self.next_timer().filter(|next| *next <= end) {
+            self.advance_to(next.max(self.now() + 1));
+            self.settle();
+        }
+        self.advance_to(end.max(self.now()));
+        self.settle();
+    }
+
+    fn next_timer(&self) -> Option<u64> {
+        self.board
+            .cpus()
+            .iter()
+            .filter_map(|cpu| cpu.wires().next_timer())
+            .min()
     }
 
     /// Tells whether the main loops of all CPUs have ended.
