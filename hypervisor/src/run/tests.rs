@@ -19,7 +19,12 @@ const SLICE_TICKS: u64 = FakeBoard::FREQUENCY * SLICE_MS / 1000;
 
 /// Makes vCPU 0 of VM 0 turn vCPU `target` on.
 fn turn_on(rig: &Rig, target: u64, context: u64) {
-    rig.script(0, 0)
+    turn_on_in(rig, 0, target, context);
+}
+
+/// Makes vCPU 0 of VM `vm` turn vCPU `target` on.
+fn turn_on_in(rig: &Rig, vm: usize, target: u64, context: u64) {
+    rig.script(vm, 0)
         .call(PSCI_CPU_ON_64, [target, ENTRY, context])
         .look(|inside| assert_eq!(inside.frame.gpr(0), 0, "SUCCESS"));
 }

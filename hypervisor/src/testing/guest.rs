@@ -25,6 +25,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) frame: &'a mut TrapFrame,
     pub(crate) registers: &'a mut GuestSystemRegisters,
     pub(crate) ich: &'a mut FakeIch,
+    /// The guest's own counter.
+    pub(crate) count: u64,
 }
 
 impl Inside<'_> {
@@ -185,12 +187,15 @@ impl Guest {
     /// Runs `play` with the guest's registers; `None` leaves the guest inside.
     fn play(&mut self, frame: &mut TrapFrame, play: Play<RawExit>) -> RawExit {
         let (cpu, mut play) = (Arc::clone(&self.cpu), Some(play));
+        let now = self.now();
         self.inner = core::mem::take(&mut self.inner).then(move |frame, registers| {
             let play = play.take().expect("a step is played once");
+            let registers_offset = registers.controls.cntvoff;
             let exit = play(&mut Inside {
                 frame,
                 registers,
                 ich: &mut cpu.ich.lock(),
+                count: now.wrapping_sub(registers_offset),
             });
             if let Some((timer, _)) = &mut cpu.wires().guest_timer {
                 *timer = registers.timer;
