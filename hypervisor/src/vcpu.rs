@@ -168,9 +168,18 @@ impl<H: AxVCpuHal> Vcpu<H> {
     }
 
     /// Brings list registers and interrupt controller in step: what the guest
-    /// has done is taken back, what it has to see is put in.
+    /// has done is taken back, what it has to see is put in, also what
+    /// [`inject_interrupt`](AxArchVCpu::inject_interrupt) asked for.
     #[inline]
     pub fn refresh_interrupts<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) {
+        let Self { arch, vm, id, .. } = self;
+        for intid in arch.take_injected_interrupts() {
+            vm.with_vgic(Some(*id), |vgic| {
+                let mut kicks = vgic.set_pending(*id, intid);
+                kicks.remove(*id);
+                ((), kicks)
+            });
+        }
         self.take_back(cpu, AfterFold::Flush);
     }
 

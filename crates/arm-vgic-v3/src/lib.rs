@@ -3,8 +3,9 @@
 //!
 //! One [`Vgic`] per VM. The guest's accesses to its two frames arrive at
 //! [`Vgic::read`] and [`Vgic::write`], its SGIs at [`Vgic::send_sgi`]; devices
-//! drive [`Vgic::set_spi_level`], the CPU's timer [`Vgic::raise_hw_ppi`]. Each
-//! change says by [`Kicks`] whose list registers are no longer right.
+//! drive [`Vgic::set_spi_level`], the CPU's timer [`Vgic::raise_hw_ppi`], the
+//! hypervisor itself [`Vgic::set_pending`]. Each change says by [`Kicks`] whose
+//! list registers are no longer right.
 //!
 //! A vCPU's state goes into a CPU by [`Vgic::load`] and comes out by
 //! [`Vgic::save`]. In between its list registers stay in hardware from exit to

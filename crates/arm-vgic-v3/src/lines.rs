@@ -1,7 +1,8 @@
-//! Where interrupts come from: device wires and physical interrupts.
+//! Where interrupts come from: device wires, physical interrupts and software.
 
 use vm_contract::{IntId, VcpuId};
 
+use crate::irq::Bank;
 use crate::kicks::Kicks;
 use crate::vgic::{Vgic, place};
 
@@ -9,17 +10,7 @@ impl Vgic {
     /// Drives the wire of a shared interrupt. Repeating a level has no effect.
     /// An INTID that is no SPI of this vGIC is ignored.
     pub fn set_spi_level(&mut self, intid: IntId, asserted: bool) -> Kicks {
-        let (word, bit) = place(intid);
-        let Some(index) = word.checked_sub(1) else {
-            return Kicks::NONE;
-        };
-        let Some(spis) = self.spis.get_mut(index) else {
-            return Kicks::NONE;
-        };
-        let touched = spis.bank.set_line(bit & spis.valid, asserted);
-        let mut kicks = Kicks::NONE;
-        self.spis_changed(index, touched, &mut kicks);
-        kicks
+        self.change_spi(intid, |bank, bit| bank.set_line(bit, asserted))
     }
 
     /// Sends one edge on the wire of a shared interrupt: it rises and falls. A
@@ -37,12 +28,51 @@ impl Vgic {
         if !intid.is_ppi() {
             return Kicks::NONE;
         }
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
-            return Kicks::NONE;
-        };
-        let touched = one.bank.set_line(place(intid).1, asserted);
+        self.change_private(vcpu, intid, |bank, bit| bank.set_line(bit, asserted))
+    }
+
+    /// Makes an interrupt pending without a wire, as a write of ISPENDR does: an
+    /// SGI or a PPI of `vcpu`, or an SPI, which goes where it is routed. It stays
+    /// so until it is taken or ICPENDR is written. An INTID that this vGIC does
+    /// not have is ignored. The list registers of `vcpu` need not have been
+    /// folded.
+    pub fn set_pending(&mut self, vcpu: VcpuId, intid: IntId) -> Kicks {
+        if intid.is_private() {
+            self.change_private(vcpu, intid, Bank::latch)
+        } else {
+            self.change_spi(intid, Bank::latch)
+        }
+    }
+
+    /// Changes the state of an SPI and settles what follows. `change` takes the
+    /// interrupt's bit in its bank, zero for one that does not exist, and returns
+    /// it if its list register may be wrong now.
+    #[inline]
+    fn change_spi(&mut self, intid: IntId, change: impl FnOnce(&mut Bank, u32) -> u32) -> Kicks {
         let mut kicks = Kicks::NONE;
-        self.private_changed(vcpu.index(), touched, &mut kicks);
+        let (word, bit) = place(intid);
+        if let Some(index) = word.checked_sub(1)
+            && let Some(spis) = self.spis.get_mut(index)
+        {
+            let touched = change(&mut spis.bank, bit & spis.valid);
+            self.spis_changed(index, touched, &mut kicks);
+        }
+        kicks
+    }
+
+    /// Changes the state of an SGI or PPI and settles what follows.
+    #[inline]
+    fn change_private(
+        &mut self,
+        vcpu: VcpuId,
+        intid: IntId,
+        change: impl FnOnce(&mut Bank, u32) -> u32,
+    ) -> Kicks {
+        let mut kicks = Kicks::NONE;
+        if let Some(one) = self.redistributors.get_mut(vcpu.index()) {
+            let touched = change(&mut one.bank, place(intid).1);
+            self.private_changed(vcpu.index(), touched, &mut kicks);
+        }
         kicks
     }
 
@@ -58,17 +88,13 @@ impl Vgic {
         if !intid.is_ppi() || !(physical.is_ppi() || physical.is_spi()) {
             return Kicks::NONE;
         }
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
-            return Kicks::NONE;
-        };
-        let slot = one.physical.get_mut((intid.raw() % 16) as usize);
-        if let (Some(slot), Ok(physical)) = (slot, u16::try_from(physical.raw())) {
+        if let Some(one) = self.redistributors.get_mut(vcpu.index())
+            && let Some(slot) = one.physical.get_mut((intid.raw() % 16) as usize)
+            && let Ok(physical) = u16::try_from(physical.raw())
+        {
             *slot = physical;
         }
-        let touched = one.bank.link(place(intid).1);
-        let mut kicks = Kicks::NONE;
-        self.private_changed(vcpu.index(), touched, &mut kicks);
-        kicks
+        self.change_private(vcpu, intid, Bank::link)
     }
 
     /// Takes back the linked PPI `intid` of `vcpu`, whose source was found low,

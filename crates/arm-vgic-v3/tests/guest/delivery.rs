@@ -384,3 +384,58 @@ fn unchanged_list_registers_are_not_written_again() {
     let kicks = machine.vgic.set_spi_level(id(50), true);
     assert!(kicks.is_empty(), "a repeated level has no effect");
 }
+
+#[test]
+fn interrupts_made_pending_by_software_are_taken_once_where_they_belong() {
+    let mut machine = Machine::ready(2, 4);
+    machine.route(50, 1);
+    for intid in [3, 20, 50] {
+        machine.inject(0, intid);
+        machine.inject(0, intid);
+    }
+    let mut taken = |vcpu| -> Vec<u32> {
+        let next = || {
+            let intid = machine.ack(vcpu)?;
+            machine.end(vcpu, intid);
+            Some(intid)
+        };
+        std::iter::from_fn(next).collect()
+    };
+    assert_eq!(taken(BOOT), [3, 20]);
+    assert_eq!(taken(SECOND), [50]);
+    assert_eq!(taken(BOOT), [], "no wire holds them up");
+}
+
+#[test]
+fn software_interrupt_waits_like_any_other_and_can_be_withdrawn() {
+    let mut machine = Machine::ready(1, 4);
+    machine.set_bit(0, ICENABLER, 20);
+    assert!(machine.vgic.set_pending(BOOT, id(20)).is_empty());
+    assert!(machine.bit(0, ISPENDR, 20));
+    machine.set_bit(0, ISENABLER, 20);
+    machine.set_bit(0, ICPENDR, 20);
+    assert_eq!(machine.ack(BOOT), None);
+    machine.inject(0, 20);
+    assert_eq!(machine.ack(BOOT), Some(20));
+    machine.inject(0, 20);
+    machine.end(BOOT, 20);
+    assert_eq!(machine.ack(BOOT), Some(20), "came while it was handled");
+}
+
+#[test]
+fn software_interrupts_that_do_not_exist_are_ignored() {
+    let mut machine = Machine::ready(1, 4);
+    for (vcpu, intid) in [
+        (1, 3),
+        (1, 20),
+        (0, 96),
+        (0, 1019),
+        (0, 8192),
+        (0, 0xFF_FFFF),
+    ] {
+        let kicks = machine.vgic.set_pending(VcpuId::new(vcpu), id(intid));
+        assert!(kicks.is_empty(), "{intid} of vCPU {vcpu}");
+    }
+    machine.refresh(BOOT);
+    assert_eq!(machine.ack(BOOT), None);
+}

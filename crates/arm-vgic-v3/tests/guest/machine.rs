@@ -226,6 +226,13 @@ impl Machine {
         self.serve(kicks);
     }
 
+    /// Makes an interrupt pending on the hypervisor's own account.
+    pub(crate) fn inject(&mut self, vcpu: usize, intid: u32) {
+        let vcpu = VcpuId::new(vcpu as u16);
+        let kicks = self.vgic.set_pending(vcpu, id(intid));
+        self.serve(kicks);
+    }
+
     /// A physical interrupt with the same number was acknowledged.
     pub(crate) fn fire(&mut self, vcpu: VcpuId, ppi: u32) {
         let kicks = self.vgic.raise_hw_ppi(vcpu, id(ppi), id(ppi));

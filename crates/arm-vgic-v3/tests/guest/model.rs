@@ -56,6 +56,10 @@ enum Op {
         vcpu: usize,
         pending: bool,
     },
+    Inject {
+        irq: usize,
+        vcpu: usize,
+    },
     Configure {
         irq: usize,
         edge: bool,
@@ -112,6 +116,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(irq, vcpu, n)| Op::Priority { irq, vcpu, priority: n << 5 }),
         3 => (irq(), vcpu(), prop::bool::weighted(0.7))
             .prop_map(|(irq, vcpu, pending)| Op::Pend { irq, vcpu, pending }),
+        2 => (irq(), vcpu()).prop_map(|(irq, vcpu)| Op::Inject { irq, vcpu }),
         1 => (irq(), any::<bool>()).prop_map(|(irq, edge)| Op::Configure { irq, edge }),
         2 => (irq(), vcpu()).prop_map(|(irq, vcpu)| Op::Route { irq, vcpu }),
         1 => prop_oneof![Just(3u32), Just(3), Just(2), Just(1), Just(0)]
@@ -329,6 +334,10 @@ fn step(machine: &mut Machine, model: &mut Model, op: &Op) {
         Op::Pend { irq, vcpu, pending } => {
             model.irq(vcpu, IRQS[irq]).latch = pending;
             machine.set_bit(vcpu, if pending { ISPENDR } else { ICPENDR }, IRQS[irq]);
+        }
+        Op::Inject { irq, vcpu } => {
+            model.irq(vcpu, IRQS[irq]).latch = true;
+            machine.inject(vcpu, IRQS[irq]);
         }
         Op::Configure { irq, edge } => {
             if IRQS[irq] >= 32 {
