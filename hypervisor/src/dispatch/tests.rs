@@ -32,32 +32,41 @@ fn firmware_guest() -> Rig {
     })
 }
 
-/// An exception that a guest finds itself in.
-struct Taken {
-    esr: u64,
-    far: Option<u64>,
-    /// The instruction to blame.
-    elr: u64,
-}
-
-/// Checks that the guest has just taken a synchronous exception from EL1 to EL1.
-fn assert_taken(inside: &Inside<'_>, expected: &Taken) {
-    const SYNCHRONOUS_FROM_EL1H: u64 = 0x200;
-    const EL1H_ALL_MASKED: u64 = 0x3c5;
-    assert_eq!(inside.frame.elr, VECTORS + SYNCHRONOUS_FROM_EL1H);
-    assert_eq!(inside.frame.spsr & 0x3df, EL1H_ALL_MASKED);
-    assert_eq!(inside.registers.esr_el1, expected.esr, "ESR_EL1");
-    assert_eq!(inside.registers.elr_el1, expected.elr, "ELR_EL1");
-    assert_eq!(inside.registers.spsr_el1, EL1H_ALL_MASKED, "SPSR_EL1");
-    if let Some(far) = expected.far {
-        assert_eq!(inside.registers.far_el1, far, "FAR_EL1");
-    }
-}
-
 /// VBAR_EL1 of guests that take exceptions.
 const VECTORS: u64 = 0x4010_0000;
 
 /// ESR_EL1: class, IL set, ISS.
 const fn syndrome(class: u64, iss: u64) -> u64 {
     class << 26 | 1 << 25 | iss
+}
+
+/// A synchronous external abort, as ISS.DFSC and ISS.IFSC say it.
+const EXTERNAL: u64 = 0x10;
+/// ISS.WnR.
+const WRITE: u64 = 1 << 6;
+const INSTRUCTION_ABORT: u64 = syndrome(0x21, EXTERNAL);
+const DATA_ABORT: u64 = syndrome(0x25, EXTERNAL);
+const DATA_ABORT_BY_WRITE: u64 = syndrome(0x25, EXTERNAL | WRITE);
+
+/// Checks that the guest has just taken a synchronous exception from EL1 to
+/// EL1, with the instruction at `elr` to blame.
+fn assert_taken(inside: &Inside<'_>, esr: u64, elr: u64) {
+    const SYNCHRONOUS_FROM_EL1H: u64 = 0x200;
+    const EL1H_ALL_MASKED: u64 = 0x3c5;
+    assert_eq!(inside.frame.elr, VECTORS + SYNCHRONOUS_FROM_EL1H);
+    assert_eq!(inside.frame.spsr & 0x3df, EL1H_ALL_MASKED);
+    assert_eq!(inside.registers.esr_el1, esr, "ESR_EL1");
+    assert_eq!(inside.registers.elr_el1, elr, "ELR_EL1");
+    assert_eq!(inside.registers.spsr_el1, EL1H_ALL_MASKED, "SPSR_EL1");
+}
+
+/// Checks that the guest has just taken an abort on address `far`.
+fn assert_abort(inside: &Inside<'_>, esr: u64, far: u64, elr: u64) {
+    assert_taken(inside, esr, elr);
+    assert_eq!(inside.registers.far_el1, far, "FAR_EL1");
+}
+
+/// Checks that the guest's first instruction has turned out to be undefined.
+fn assert_undefined(inside: &Inside<'_>) {
+    assert_taken(inside, syndrome(0, 0), ENTRY);
 }

@@ -2,12 +2,13 @@
 
 use arm_vcpu::{RawExit, Syndrome};
 
-use super::{ENTRY, Taken, VECTORS, assert_taken, one_guest, run_to_the_end, syndrome};
+use super::{
+    DATA_ABORT, ENTRY, EXTERNAL, VECTORS, assert_abort, assert_undefined, one_guest,
+    run_to_the_end, syndrome,
+};
 use crate::testing::{Inside, Rig};
 
 const DATA_ABORT_LOWER: u64 = 0x24;
-const DATA_ABORT: u64 = 0x25;
-const EXTERNAL: u64 = 0x10;
 const FAULTING: u64 = 0x4000_1238;
 
 /// Leaves by a data abort with this ISS.
@@ -26,15 +27,7 @@ fn an_external_abort_of_the_machine_is_passed_on() {
     rig.script(0, 0)
         .leave(|inside| data_abort(inside, EXTERNAL))
         .look(|inside| {
-            let esr = syndrome(DATA_ABORT, EXTERNAL);
-            assert_taken(
-                inside,
-                &Taken {
-                    esr,
-                    far: Some(FAULTING),
-                    elr: ENTRY,
-                },
-            );
+            assert_abort(inside, DATA_ABORT, FAULTING, ENTRY);
         });
     run_to_the_end(&mut rig);
 }
@@ -47,15 +40,7 @@ fn tables_of_the_guest_outside_its_memory_abort_the_access() {
     rig.script(0, 0)
         .leave(|inside| data_abort(inside, S1PTW | TRANSLATION_LEVEL_2))
         .look(|inside| {
-            let esr = syndrome(DATA_ABORT, EXTERNAL);
-            assert_taken(
-                inside,
-                &Taken {
-                    esr,
-                    far: Some(FAULTING),
-                    elr: ENTRY,
-                },
-            );
+            assert_abort(inside, DATA_ABORT, FAULTING, ENTRY);
         });
     run_to_the_end(&mut rig);
 }
@@ -87,14 +72,7 @@ fn an_unknown_class_of_exception_is_an_undefined_instruction() {
                 })
             })
             .look(|inside| {
-                assert_taken(
-                    inside,
-                    &Taken {
-                        esr: syndrome(0, 0),
-                        far: None,
-                        elr: ENTRY,
-                    },
-                );
+                assert_undefined(inside);
             });
     }
     run_to_the_end(&mut rig);

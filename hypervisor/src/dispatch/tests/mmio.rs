@@ -3,7 +3,8 @@
 use arm_vcpu::fakes;
 
 use super::{
-    ENTRY, Taken, VECTORS, assert_taken, firmware_guest, one_guest, run_to_the_end, syndrome,
+    DATA_ABORT, DATA_ABORT_BY_WRITE, ENTRY, INSTRUCTION_ABORT, VECTORS, WRITE, assert_abort,
+    firmware_guest, one_guest, run_to_the_end, syndrome,
 };
 
 const UART: u64 = 0x0900_0000;
@@ -17,12 +18,6 @@ const NOWHERE: u64 = 0x0b00_0000;
 
 const WORD: u8 = 2;
 const DWORD: u8 = 3;
-
-/// Classes of aborts from the same exception level.
-const INSTRUCTION_ABORT: u64 = 0x21;
-const DATA_ABORT: u64 = 0x25;
-const EXTERNAL: u64 = 0x10;
-const WRITE: u64 = 1 << 6;
 
 #[test]
 fn a_load_from_a_device_fills_the_register_and_steps_the_pc() {
@@ -62,15 +57,7 @@ fn a_load_from_nowhere_aborts() {
             fakes::load(NOWHERE + 8, DWORD, 3)
         })
         .look(|inside| {
-            let esr = syndrome(DATA_ABORT, EXTERNAL);
-            assert_taken(
-                inside,
-                &Taken {
-                    esr,
-                    far: Some(NOWHERE + 8),
-                    elr: ENTRY,
-                },
-            );
+            assert_abort(inside, DATA_ABORT, NOWHERE + 8, ENTRY);
             assert_eq!(inside.frame.gpr(3), 7, "nothing was loaded");
         });
     run_to_the_end(&mut rig);
@@ -85,15 +72,7 @@ fn a_store_to_nowhere_aborts() {
             inside.store(NOWHERE, WORD, 1)
         })
         .look(|inside| {
-            let esr = syndrome(DATA_ABORT, EXTERNAL | WRITE);
-            assert_taken(
-                inside,
-                &Taken {
-                    esr,
-                    far: Some(NOWHERE),
-                    elr: ENTRY,
-                },
-            );
+            assert_abort(inside, DATA_ABORT_BY_WRITE, NOWHERE, ENTRY);
         });
     run_to_the_end(&mut rig);
 }
@@ -107,15 +86,7 @@ fn an_access_that_leaves_a_device_reaches_nothing() {
             fakes::load(UART + 0xffc, DWORD, 3)
         })
         .look(|inside| {
-            let esr = syndrome(DATA_ABORT, EXTERNAL);
-            assert_taken(
-                inside,
-                &Taken {
-                    esr,
-                    far: Some(UART + 0xffc),
-                    elr: ENTRY,
-                },
-            );
+            assert_abort(inside, DATA_ABORT, UART + 0xffc, ENTRY);
         });
     run_to_the_end(&mut rig);
 }
@@ -288,15 +259,7 @@ fn a_fetch_from_outside_memory_aborts() {
             })
         })
         .look(|inside| {
-            let esr = syndrome(INSTRUCTION_ABORT, EXTERNAL);
-            assert_taken(
-                inside,
-                &Taken {
-                    esr,
-                    far: Some(UART),
-                    elr: UART,
-                },
-            );
+            assert_abort(inside, INSTRUCTION_ABORT, UART, UART);
         });
     run_to_the_end(&mut rig);
 }

@@ -18,7 +18,7 @@ use crate::frames::FramePool;
 use crate::testing::{Inside, Mood, Plan, Rig, Script, frame_pool};
 
 /// Each VM sends SGIs of its own, so that one that went astray is found out.
-const SGIS_PER_VM: u64 = 8;
+const SGIS_PER_VM: u32 = 8;
 /// The shared interrupt that the guests of a VM make pending: 40 or 41.
 const FIRST_SPI: u32 = 40;
 const VIRTUAL_TIMER: u32 = 27;
@@ -34,7 +34,7 @@ const NOWHERE: u64 = 0x0b00_0000;
 enum Action {
     Call,
     Sgi {
-        number: u64,
+        number: u32,
         targets: u64,
     },
     Spi,
@@ -133,11 +133,8 @@ impl Driver {
                     assert!(core::mem::take(&mut self.ledger().spi), "it was not sent");
                 }
                 sgi => {
-                    let first = self.vm * SGIS_PER_VM as u32;
-                    assert!(
-                        (first..first + SGIS_PER_VM as u32).contains(&sgi),
-                        "INTID {sgi}"
-                    );
+                    let first = self.vm * SGIS_PER_VM;
+                    assert!((first..first + SGIS_PER_VM).contains(&sgi), "INTID {sgi}");
                     let sent = &mut self.ledger().sgis[self.vcpu];
                     assert!(*sent & 1 << sgi != 0, "SGI {sgi} was not sent");
                     *sent &= !(1 << sgi);
@@ -160,7 +157,7 @@ impl Driver {
             }
             Action::Sgi { number, targets } => {
                 script.leave(move |inside| {
-                    let sgi = u64::from(driver.vm) * SGIS_PER_VM + number;
+                    let sgi = u64::from(driver.vm * SGIS_PER_VM + number);
                     for target in (0..2).filter(|target| targets >> target & 1 != 0) {
                         driver.ledger().sgis[target] |= 1 << sgi;
                     }

@@ -20,7 +20,7 @@ fn two_and_sleepers() -> Rig {
     rig
 }
 
-/// Ends a machine whose sleepers would never end it.
+/// Returns how often a CPU has gone to sleep.
 fn sleeps(rig: &Rig, cpu: usize) -> usize {
     rig.cpu(cpu)
         .wires()
