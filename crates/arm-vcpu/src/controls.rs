@@ -107,11 +107,15 @@ pub(crate) fn mdcr(features: CpuFeatures, counters: u64) -> u64 {
 /// CNTHCTL_EL2: guests read the physical counter; the physical timer traps.
 pub(crate) const CNTHCTL: u64 = CNTHCTL_EL2::EL1PCTEN::SET.value;
 
-/// ICC_SRE_EL2: system registers at EL2, and ICC_SRE_EL1 is the guest's.
-pub(crate) const ICC_SRE: u64 = ICC_SRE_EL2::SRE::SET.value
-    | ICC_SRE_EL2::DFB::SET.value
-    | ICC_SRE_EL2::DIB::SET.value
-    | ICC_SRE_EL2::ENABLE::SET.value;
+/// ICC_SRE_EL2: system registers at EL2, no bypass. Enable is zero, so that
+/// ICC_SRE_EL1 is trapped where it is not fixed anyhow.
+pub(crate) const ICC_SRE: u64 =
+    ICC_SRE_EL2::SRE::SET.value | ICC_SRE_EL2::DFB::SET.value | ICC_SRE_EL2::DIB::SET.value;
+
+/// ICC_SRE_EL1, which no guest changes: system registers (SRE) and no bypass
+/// (DFB, DIB). Were SRE zero, the guest would reach a GICv2 interface that
+/// nobody provides.
+pub(crate) const ICC_SRE_EL1: u64 = 0b111;
 
 /// MPAM2_EL2.TRAPMPAM0EL1 and TRAPMPAM1EL1.
 pub(crate) const MPAM2: u64 = 1 << 49 | 1 << 48;

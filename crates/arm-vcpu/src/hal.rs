@@ -51,6 +51,8 @@ pub enum El2Register {
     Hstr,
     /// ICC_SRE_EL2.
     IccSre,
+    /// ICC_SRE_EL1, which is set once for all guests.
+    IccSreEl1,
     /// VSESR_EL2.
     Vsesr,
     /// HCRX_EL2.

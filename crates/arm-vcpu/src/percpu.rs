@@ -5,7 +5,7 @@ use crate::{AxPerCpuHal, CpuFeatures, El2Register, VcpuError};
 
 /// Every register that is set, in the order in which it is set; the features
 /// without which it does not exist.
-const REGISTERS: [(El2Register, CpuFeatures); 20] = [
+const REGISTERS: [(El2Register, CpuFeatures); 21] = [
     (El2Register::Vbar, CpuFeatures::empty()),
     (El2Register::Hcr, CpuFeatures::empty()),
     (El2Register::Cptr, CpuFeatures::empty()),
@@ -13,6 +13,7 @@ const REGISTERS: [(El2Register, CpuFeatures); 20] = [
     (El2Register::Cnthctl, CpuFeatures::empty()),
     (El2Register::Hstr, CpuFeatures::empty()),
     (El2Register::IccSre, CpuFeatures::GIC_SYSTEM_REGISTERS),
+    (El2Register::IccSreEl1, CpuFeatures::GIC_SYSTEM_REGISTERS),
     (El2Register::Vsesr, CpuFeatures::RAS),
     (El2Register::Hcrx, CpuFeatures::HCRX),
     (El2Register::Hfgrtr, CpuFeatures::FINE_GRAINED_TRAPS),
@@ -78,7 +79,8 @@ impl<H: AxPerCpuHal> Aarch64PerCpu<H> {
                 let value = self.value(features, *register);
                 self.hal.write_control(*register, value);
             }
-            // The rest of the GIC's registers exist only once SRE is in effect.
+            // Until SRE is in effect ICC_SRE_EL1 ignores writes, and the rest of
+            // the GIC's registers do not exist.
             if *register == El2Register::IccSre {
                 self.hal.synchronize();
             }
@@ -120,6 +122,7 @@ impl<H: AxPerCpuHal> Aarch64PerCpu<H> {
             }
             El2Register::Cnthctl => controls::CNTHCTL,
             El2Register::IccSre => controls::ICC_SRE,
+            El2Register::IccSreEl1 => controls::ICC_SRE_EL1,
             El2Register::Vsesr => controls::VSESR,
             El2Register::Mpam2 => controls::MPAM2,
             // In the fine-grained traps, zero traps the features which guests

@@ -6,12 +6,20 @@ use vm_contract::GuestPhysAddr;
 
 /// Six breakpoints and four watchpoints.
 const DFR0: u64 = 5 << 12 | 3 << 20 | 6;
+/// ID_AA64PFR0_EL1: AArch64 alone at EL1 and EL0.
+const AARCH64: u64 = 0x11;
+/// ID_AA64PFR0_EL1.GIC: system registers.
+const GIC: u64 = 1 << 24;
 const MDE: u64 = 1 << 15;
 
 fn bound(guest: ScriptedGuest) -> Aarch64VCpu<ScriptedGuest> {
+    bound_with(guest, AARCH64)
+}
+
+fn bound_with(guest: ScriptedGuest, pfr0: u64) -> Aarch64VCpu<ScriptedGuest> {
     let host = |register| match register {
         SystemRegister::ID_AA64DFR0_EL1 => DFR0,
-        SystemRegister::ID_AA64PFR0_EL1 => 0x11,
+        SystemRegister::ID_AA64PFR0_EL1 => pfr0,
         _ => 0,
     };
     guest.into_vcpu(GuestPhysAddr::from(0), IdRegisters::new(host, 40))
@@ -30,6 +38,22 @@ fn the_auxiliary_control_register_reads_as_zero_and_ignores_writes() {
     let mut vcpu = bound(ScriptedGuest::new());
     assert!(vcpu.emulate_system_write(SystemRegister::ACTLR_EL1, u64::MAX));
     assert_eq!(vcpu.emulate_system_read(SystemRegister::ACTLR_EL1), Some(0));
+}
+
+#[test]
+fn gic_system_registers_cannot_be_turned_off() {
+    let mut vcpu = bound_with(ScriptedGuest::new(), AARCH64 | GIC);
+    assert!(vcpu.emulate_system_write(SystemRegister::ICC_SRE_EL1, 0));
+    let sre = vcpu.emulate_system_read(SystemRegister::ICC_SRE_EL1);
+    assert_eq!(sre, Some(0b111), "SRE, DFB and DIB");
+}
+
+#[test]
+fn a_guest_that_is_shown_no_gic_system_registers_has_none() {
+    let mut vcpu = bound(ScriptedGuest::new());
+    let sre = SystemRegister::ICC_SRE_EL1;
+    assert_eq!(vcpu.emulate_system_read(sre), None);
+    assert!(!vcpu.emulate_system_write(sre, 7));
 }
 
 #[test]

@@ -41,7 +41,8 @@ fn enabling_installs_the_vectors_and_the_controls() {
     per_cpu.hardware_enable().unwrap();
     assert!(per_cpu.is_enabled());
     assert_eq!(cpu.read_control(El2Register::Vbar), TABLE as u64);
-    assert_eq!(cpu.read_control(El2Register::IccSre), 0xF);
+    assert_eq!(cpu.read_control(El2Register::IccSre), 7);
+    assert_eq!(cpu.read_control(El2Register::IccSreEl1), 7);
     assert_eq!(cpu.read_control(El2Register::Cptr), 0x33FF);
     assert_eq!(cpu.read_control(El2Register::Cnthctl), 1);
     assert_eq!(cpu.read_control(El2Register::Hstr), 0);
@@ -62,7 +63,7 @@ fn disabling_restores_every_register_including_the_previous_vectors() {
         .iter()
         .map(|(register, _)| *register)
         .collect();
-    assert_eq!(written.len(), 20);
+    assert_eq!(written.len(), 21);
     per_cpu.hardware_disable().unwrap();
     assert!(!per_cpu.is_enabled());
     for register in written {
@@ -72,6 +73,25 @@ fn disabling_restores_every_register_including_the_previous_vectors() {
             "{register:?}"
         );
     }
+}
+
+#[test]
+fn guests_get_gic_registers_only_while_el2_has_them() {
+    let cpu = cpu_with(CpuFeatures::GIC_SYSTEM_REGISTERS);
+    let mut per_cpu = Aarch64PerCpu::new(cpu.clone(), TABLE);
+    per_cpu.hardware_enable().unwrap();
+    per_cpu.hardware_disable().unwrap();
+    let is_sre = |register| matches!(register, El2Register::IccSre | El2Register::IccSreEl1);
+    let written: Vec<El2Register> = cpu
+        .0
+        .borrow()
+        .writes
+        .iter()
+        .map(|(register, _)| *register)
+        .filter(|register| is_sre(*register))
+        .collect();
+    let (el1, el2) = (El2Register::IccSreEl1, El2Register::IccSre);
+    assert_eq!(written, [el2, el1, el1, el2]);
 }
 
 #[test]

@@ -78,6 +78,8 @@ system_registers! {
     vsesr_el2 = "S3_4_C5_C2_3" [get] [set];
     /// VDISR_EL2.
     vdisr_el2 = "S3_4_C12_C1_1" [get] [set];
+    /// ICC_SRE_EL1.
+    icc_sre_el1 = "S3_0_C12_C12_5" [get] [set];
     /// PMCR_EL0.
     pmcr_el0 = "S3_3_C9_C12_0" [get];
     /// SCXTNUM_EL0.
