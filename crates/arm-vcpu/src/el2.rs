@@ -30,6 +30,14 @@ pub use switch::VectorTable;
 #[doc(hidden)]
 pub use switch::{FRAME_ELR, SAVED_FRAME, SAVED_GUEST_X0, SAVED_SIZE, SAVED_X19};
 
+/// TCR_EL1.EPD0 and EPD1: a TLB miss of stage 1 faults instead of starting a
+/// walk.
+const TCR_NO_WALKS: u64 =
+    TCR_EL1::EPD0::DisableTTBR0Walks.value | TCR_EL1::EPD1::DisableTTBR1Walks.value;
+
+/// SCTLR_EL1.M: stage 1 is on.
+const SCTLR_M: u64 = SCTLR_EL1::M::Enable.value;
+
 /// The right to run guests on the CPUs of this machine.
 ///
 /// It holds nothing: it stands for whichever CPU executes its methods.
@@ -57,6 +65,7 @@ impl AxVCpuHal for El2 {
     }
 
     fn load(&mut self, registers: &GuestSystemRegisters) {
+        stop_walks(registers);
         load_el1(registers);
         load_optional(registers);
         self.load_debug(&registers.debug);
@@ -67,7 +76,7 @@ impl AxVCpuHal for El2 {
         load_controls(registers);
         CNTV_CVAL_EL0.set(registers.timer.cval);
         CNTV_CTL_EL0.set(registers.timer.ctl);
-        barrier::isb(barrier::SY);
+        allow_walks(registers);
     }
 
     fn save(&mut self, registers: &mut GuestSystemRegisters) {
@@ -78,8 +87,10 @@ impl AxVCpuHal for El2 {
         CNTV_CTL_EL0.set(0);
         // A virtual SError may have been taken since it was made pending.
         registers.controls.hcr = HCR_EL2.get();
-        HCR_EL2.set(controls::HCR_HOST);
         save_el1(registers);
+        // Until the next load nothing fits together: stage 2 is off.
+        stop_walks(registers);
+        HCR_EL2.set(controls::HCR_HOST);
         save_optional(registers);
         let fp = &raw mut registers.fp;
         // SAFETY: CPTR_EL2.TFP is zero on an enabled CPU (`El2::new`); the
@@ -168,6 +179,30 @@ fn asynchronous_exit(kind: u64) -> RawExit {
     }
 }
 
+/// Keeps the CPU from translating for EL1 while registers of different guests
+/// meet: stage 1 is on and each of its walks is refused.
+///
+/// The CPU may translate on speculation at any time. Cortex-A57, A72 and A76 do
+/// so for EL1 even while they run EL2 (errata 1319537, 1319367 and 1165522), and
+/// would keep what comes of it for the VMID that VTTBR_EL2 names meanwhile. The
+/// walks have to be off before stage 1 is on.
+fn stop_walks(registers: &GuestSystemRegisters) {
+    TCR_EL1.set(registers.tcr_el1 | TCR_NO_WALKS);
+    barrier::isb(barrier::SY);
+    SCTLR_EL1.set(registers.sctlr_el1 | SCTLR_M);
+    barrier::isb(barrier::SY);
+}
+
+/// Ends what [`stop_walks`] began, in the opposite order, once both stages
+/// belong to the guest. A context synchronisation.
+fn allow_walks(registers: &GuestSystemRegisters) {
+    barrier::isb(barrier::SY);
+    SCTLR_EL1.set(registers.sctlr_el1);
+    barrier::isb(barrier::SY);
+    TCR_EL1.set(registers.tcr_el1);
+    barrier::isb(barrier::SY);
+}
+
 fn load_controls(registers: &GuestSystemRegisters) {
     let controls = &registers.controls;
     VMPIDR_EL2.set(controls.vmpidr);
@@ -181,16 +216,15 @@ fn load_controls(registers: &GuestSystemRegisters) {
     HCR_EL2.set(controls.hcr);
 }
 
+/// Loads all but SCTLR_EL1 and TCR_EL1, which [`allow_walks`] loads.
 fn load_el1(registers: &GuestSystemRegisters) {
     SP_EL0.set(registers.sp_el0);
     SP_EL1.set(registers.sp_el1);
     ELR_EL1.set(registers.elr_el1);
     SPSR_EL1.set(registers.spsr_el1);
-    SCTLR_EL1.set(registers.sctlr_el1);
     CPACR_EL1.set(registers.cpacr_el1);
     TTBR0_EL1.set(registers.ttbr0_el1);
     TTBR1_EL1.set(registers.ttbr1_el1);
-    TCR_EL1.set(registers.tcr_el1);
     ESR_EL1.set(registers.esr_el1);
     FAR_EL1.set(registers.far_el1);
     AFSR0_EL1.set(registers.afsr0_el1);

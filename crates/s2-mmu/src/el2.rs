@@ -7,7 +7,7 @@
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{Readable, TCR_EL1, VTTBR_EL2, Writeable};
+use aarch64_cpu::registers::{Readable, SCTLR_EL1, TCR_EL1, VTTBR_EL2, Writeable};
 use vm_contract::GuestPhysAddrRange;
 
 use crate::level::{LeafSize, PAGE_BYTES};
@@ -16,8 +16,13 @@ use crate::tlb::Stage2Tlb;
 /// Ranges with more leaves than this are invalidated as a whole VMID.
 const MAX_BY_ADDRESS: usize = 64;
 
-/// TCR_EL1.EPD0 and EPD1: no stage-1 walk starts.
-const NO_STAGE1_WALKS: u64 = 1 << 7 | 1 << 23;
+/// TCR_EL1.EPD0 and EPD1: a TLB miss of stage 1 faults instead of starting a
+/// walk.
+const TCR_NO_WALKS: u64 =
+    TCR_EL1::EPD0::DisableTTBR0Walks.value | TCR_EL1::EPD1::DisableTTBR1Walks.value;
+
+/// SCTLR_EL1.M: stage 1 is on.
+const SCTLR_M: u64 = SCTLR_EL1::M::Enable.value;
 
 /// The TLBs of all CPUs in the Inner Shareable domain, reached from EL2.
 ///
@@ -65,9 +70,11 @@ impl Stage2Tlb for El2Tlb {
 /// Runs `operation` with VTTBR_EL2 = `vttbr`, whose VMID the TLB instructions
 /// take.
 ///
-/// Meanwhile EL1's registers belong to another guest. Cortex-A57 and A72 may
-/// walk them speculatively under the wrong VMID (errata 1319537 and 1319367),
-/// so stage-1 walks are off until everything fits together again.
+/// Meanwhile EL1's registers belong to another guest. Cortex-A57, A72 and A76
+/// may translate for EL1 on speculation (errata 1319537, 1319367 and 1165522) and
+/// would keep what comes of it under the wrong VMID. So stage 1 is on and each of
+/// its walks refused until everything fits together again. The walks have to be
+/// off before stage 1 is on.
 fn with_vttbr(vttbr: u64, operation: impl FnOnce()) {
     let current = VTTBR_EL2.get();
     // CnP does not take part in naming the guest.
@@ -76,12 +83,17 @@ fn with_vttbr(vttbr: u64, operation: impl FnOnce()) {
         return;
     }
     let tcr = TCR_EL1.get();
-    TCR_EL1.set(tcr | NO_STAGE1_WALKS);
+    let sctlr = SCTLR_EL1.get();
+    TCR_EL1.set(tcr | TCR_NO_WALKS);
+    barrier::isb(barrier::SY);
+    SCTLR_EL1.set(sctlr | SCTLR_M);
     barrier::isb(barrier::SY);
     VTTBR_EL2.set(vttbr);
     barrier::isb(barrier::SY);
     operation();
     VTTBR_EL2.set(current);
+    barrier::isb(barrier::SY);
+    SCTLR_EL1.set(sctlr);
     barrier::isb(barrier::SY);
     TCR_EL1.set(tcr);
 }
