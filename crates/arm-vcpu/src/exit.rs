@@ -207,18 +207,20 @@ pub enum AxVCpuExitReason {
 /// assert_eq!(usize::from(write.address()), 0x0900_0000);
 /// assert_eq!((write.width().bytes(), write.value()), (1, 0x41));
 /// ```
-#[inline]
+// Inlined all the way into the caller, whose match then works on registers: no
+// reason is put together in memory first.
+#[inline(always)]
 pub fn decode(exit: &RawExit, frame: &TrapFrame) -> AxVCpuExitReason {
     match exit {
-        RawExit::Synchronous(syndrome) => decode_synchronous(syndrome, frame),
+        RawExit::Synchronous(syndrome) => decode_synchronous(*syndrome, frame),
         RawExit::Irq => AxVCpuExitReason::ExternalInterrupt,
         RawExit::Fiq => AxVCpuExitReason::FastInterrupt,
         RawExit::SError { esr } => AxVCpuExitReason::SError { esr: *esr },
     }
 }
 
-#[inline]
-fn decode_synchronous(syndrome: &Syndrome, frame: &TrapFrame) -> AxVCpuExitReason {
+#[inline(always)]
+fn decode_synchronous(syndrome: Syndrome, frame: &TrapFrame) -> AxVCpuExitReason {
     let esr = syndrome.esr;
     // The low sixteen bits of the ISS.
     let immediate = (esr & 0xFFFF) as u16;
@@ -233,7 +235,7 @@ fn decode_synchronous(syndrome: &Syndrome, frame: &TrapFrame) -> AxVCpuExitReaso
         class::SERROR => AxVCpuExitReason::SError { esr },
         class::ILLEGAL_STATE => AxVCpuExitReason::Injected(Exception::IllegalState),
         class::DATA_ABORT_SAME | class::INSTRUCTION_ABORT_SAME => {
-            AxVCpuExitReason::HypervisorFault(*syndrome)
+            AxVCpuExitReason::HypervisorFault(syndrome)
         }
         // FP, SVE, SME, debug, PAuth, LD64B, AArch32's coprocessor accesses
         // and calls, and whatever Arm has added since.
@@ -241,8 +243,8 @@ fn decode_synchronous(syndrome: &Syndrome, frame: &TrapFrame) -> AxVCpuExitReaso
     }
 }
 
-#[inline]
-fn decode_data_abort(syndrome: &Syndrome, frame: &TrapFrame) -> AxVCpuExitReason {
+#[inline(always)]
+fn decode_data_abort(syndrome: Syndrome, frame: &TrapFrame) -> AxVCpuExitReason {
     let esr = syndrome.esr;
     let is_access = syndrome::is_translation_fault(esr & syndrome::FAULT_STATUS)
         && esr & (syndrome::CM | syndrome::S1PTW) == 0;
@@ -260,11 +262,11 @@ fn decode_data_abort(syndrome: &Syndrome, frame: &TrapFrame) -> AxVCpuExitReason
 }
 
 #[cold]
-fn decode_other_abort(syndrome: &Syndrome) -> AxVCpuExitReason {
+fn decode_other_abort(syndrome: Syndrome) -> AxVCpuExitReason {
     let esr = syndrome.esr;
     let status = esr & syndrome::FAULT_STATUS;
     if ExternalAbort::covers(status) {
-        return AxVCpuExitReason::ExternalAbort(ExternalAbort::new(syndrome));
+        return AxVCpuExitReason::ExternalAbort(ExternalAbort::new(&syndrome));
     }
     let maintains_cache = syndrome.class() == class::DATA_ABORT
         && esr & (syndrome::CM | syndrome::S1PTW) == syndrome::CM;
@@ -275,10 +277,10 @@ fn decode_other_abort(syndrome: &Syndrome) -> AxVCpuExitReason {
             instruction_length: syndrome::instruction_bytes(esr),
         });
     }
-    AxVCpuExitReason::Stage2Fault(Stage2Fault::new(syndrome))
+    AxVCpuExitReason::Stage2Fault(Stage2Fault::new(&syndrome))
 }
 
-#[inline]
+#[inline(always)]
 fn decode_system_register(esr: u64, frame: &TrapFrame) -> AxVCpuExitReason {
     // The ISS lies within the low 32 bits, Rt within five.
     let register = SystemRegister::from_iss((esr & 0xFFFF_FFFF) as u32);
