@@ -100,9 +100,6 @@ pub(super) mod tests {
     fn nonsense_is_refused() {
         assert_eq!(place(&header(0, 1, 1), 64), Err(LoadError::BadImage));
         assert_eq!(place(&header(3, 1, 0), 64), Err(LoadError::BadImage));
-        assert_eq!(
-            place(&header(!0xfff, 1, 0), 64),
-            Err(LoadError::BadImage)
-        );
+        assert_eq!(place(&header(!0xfff, 1, 0), 64), Err(LoadError::BadImage));
     }
 }
