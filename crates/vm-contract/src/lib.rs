@@ -28,3 +28,7 @@ pub use access::{Access, AccessError, Width};
 pub use addr::{GuestPhysAddr, GuestPhysAddrRange, HostPhysAddr, HostPhysAddrRange};
 pub use device::{BaseDeviceOps, DeviceContext, DeviceKind, GuestMemory, IrqLine};
 pub use ids::{IntId, VcpuId, VmId};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
