@@ -180,7 +180,7 @@ fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, V
             }
             vcpu.refresh_interrupts(cpu);
         }
-        let exit = vcpu.arch.run()?;
+        let exit = vcpu.arch.run_bound();
         match dispatch(cpu, vcpu, exit) {
             Outcome::Resume => {}
             outcome => break outcome,

@@ -14,6 +14,7 @@ use crate::cpu::Cpu;
 use crate::physical_timer::PhysicalTimer;
 use crate::sched::Rest;
 use crate::vm::Vm;
+use crate::vm::bus::WindowHint;
 use crate::vm::mailbox::VcpuMailbox;
 use crate::vm::power::Start;
 
@@ -41,6 +42,8 @@ pub struct Vcpu<H: AxVCpuHal> {
     /// at, in counter ticks.
     pub alarm: Option<u64>,
     pub(crate) vm: Arc<Vm>,
+    /// The device that the guest used last.
+    pub(crate) window: WindowHint,
     id: VcpuId,
     /// Whether other vCPUs live on the same CPU.
     shares_cpu: bool,
@@ -78,6 +81,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
             arch,
             physical_timer: PhysicalTimer::default(),
             alarm: None,
+            window: WindowHint::default(),
             vm,
             id,
             shares_cpu,

@@ -130,6 +130,8 @@ impl SystemRegisterWrite {
 /// points *at* a trapped SMC, WFI, WFE, MRS or MSR, and at whatever aborted.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
+// The tag has a word of its own: what follows is moved by words, not by bytes.
+#[repr(u64)]
 #[must_use = "the guest waits for an answer"]
 pub enum AxVCpuExitReason {
     /// An HVC from EL1. The PC points behind it.

@@ -143,25 +143,12 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         Ok(())
     }
 
-    // Inlined into the one loop that calls it, where the reason is matched at
-    // once, so that it need not be put together in memory first.
-    #[inline(always)]
+    #[inline]
     fn run(&mut self) -> Result<AxVCpuExitReason, VcpuError> {
         if self.phase != Phase::Bound {
             return Err(VcpuError::NotBound);
         }
-        if let Some(plan) = &self.plan {
-            return Ok(plan.next_access());
-        }
-        let exit = self.hal.enter(&mut self.frame);
-        if let RawExit::Synchronous(syndrome) = &exit {
-            self.esr = syndrome.esr;
-        }
-        let reason = decode(&exit, &self.frame);
-        if let AxVCpuExitReason::Injected(exception) = reason {
-            self.inject(exception);
-        }
-        Ok(reason)
+        Ok(self.run_bound())
     }
 
     fn bind(&mut self) -> Result<(), VcpuError> {
@@ -205,6 +192,31 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 }
 
 impl<H: AxVCpuHal> Aarch64VCpu<H> {
+    /// Runs the guest to its next exit, as [`run`](AxArchVCpu::run) does. Without
+    /// a `Result` around it the reason need not be moved once more: for a run
+    /// loop that has just bound the vCPU itself.
+    ///
+    /// # Panics
+    /// If the vCPU is not bound.
+    // Inlined into the one loop that calls it, where the reason is matched at
+    // once, so that it need not be put together in memory first.
+    #[inline(always)]
+    pub fn run_bound(&mut self) -> AxVCpuExitReason {
+        assert!(self.phase == Phase::Bound, "only a bound vCPU runs");
+        if let Some(plan) = &self.plan {
+            return plan.next_access();
+        }
+        let exit = self.hal.enter(&mut self.frame);
+        if let RawExit::Synchronous(syndrome) = &exit {
+            self.esr = syndrome.esr;
+        }
+        let reason = decode(&exit, &self.frame);
+        if let AxVCpuExitReason::Injected(exception) = reason {
+            self.inject(exception);
+        }
+        reason
+    }
+
     /// Returns which vCPU of its VM this is.
     #[inline]
     #[must_use]

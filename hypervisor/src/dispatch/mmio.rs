@@ -3,33 +3,34 @@
 
 use arm_vcpu::{AxVCpuHal, MmioRead, MmioWrite};
 use arm_vgic_v3::{Frame, Kicks, Vgic};
-use vm_contract::{AccessError, DeviceContext, GuestPhysAddr, VcpuId, Width};
+use vm_contract::{AccessError, DeviceContext, GuestPhysAddr, IntId, VcpuId, Width};
 
 use super::Outcome;
 use crate::cpu::Cpu;
 use crate::vcpu::Vcpu;
 use crate::vm::Line;
-use crate::vm::bus::{SharedDevice, Target};
+use crate::vm::bus::{Hit, SharedDevice, Target};
 
 /// Answers a load.
 #[inline]
 pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead) -> Outcome {
     let (address, width) = (read.address(), read.width());
-    let value = match vgic_frame(vcpu, address, width) {
-        Some((frame, offset)) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
+    let value = match find(vcpu, address, width) {
+        Place::Vgic(frame, offset) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
             (vgic.read(id, frame, offset, width), Kicks::NONE)
         }),
-        None => device_access(cpu, vcpu, address, width, 0, |device, context, offset| {
-            device.read(context, offset, width)
+        Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
+            device.read(context, hit.offset, width)
         }),
+        Place::Empty => Ok(0),
+        Place::Nothing => {
+            let far = Some(read.virtual_address());
+            vcpu.arch.inject_data_abort(far, false);
+            return Outcome::Resume;
+        }
     };
-    match value {
-        Err(AccessError::NoDevice) => vcpu
-            .arch
-            .inject_data_abort(Some(read.virtual_address()), false),
-        // A register that does not exist, or not at this width, reads as zero.
-        value => vcpu.arch.complete_read(read, value.unwrap_or(0)),
-    }
+    // A register that does not exist, or not at this width, reads as zero.
+    vcpu.arch.complete_read(read, value.unwrap_or(0));
     Outcome::Resume
 }
 
@@ -37,42 +38,53 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
 #[inline]
 pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWrite) -> Outcome {
     let (address, width, value) = (write.address(), write.width(), write.value());
-    let done = match vgic_frame(vcpu, address, width) {
-        Some((frame, offset)) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
-            match vgic.write(id, frame, offset, width, value) {
-                Ok(kicks) => (Ok(()), kicks),
-                Err(error) => (Err(error), Kicks::NONE),
-            }
+    // A register that does not exist, or not at this width, ignores writes.
+    let _refused = match find(vcpu, address, width) {
+        Place::Vgic(frame, offset) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| match vgic
+            .write(id, frame, offset, width, value)
+        {
+            Ok(kicks) => (Ok(()), kicks),
+            Err(error) => (Err(error), Kicks::NONE),
         }),
-        None => device_access(cpu, vcpu, address, width, (), |device, context, offset| {
-            device.write(context, offset, width, value)
+        Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
+            device.write(context, hit.offset, width, value)
         }),
-    };
-    match done {
+        Place::Empty => Ok(()),
         // Firmware lies in read-only memory, which ignores writes.
-        Err(AccessError::NoDevice) if !vcpu.vm.ram().contains(address) => {
-            vcpu.arch
-                .inject_data_abort(Some(write.virtual_address()), true);
+        Place::Nothing if vcpu.vm.ram().contains(address) => Ok(()),
+        Place::Nothing => {
+            let far = Some(write.virtual_address());
+            vcpu.arch.inject_data_abort(far, true);
+            return Outcome::Resume;
         }
-        // A register that does not exist, or not at this width, ignores writes.
-        _ => vcpu.arch.complete_write(write),
-    }
+    };
+    vcpu.arch.complete_write(write);
     Outcome::Resume
 }
 
-/// Tells which of the interrupt controller's registers an access reaches.
+/// What an access reaches.
+enum Place {
+    /// A register of the interrupt controller, by frame and offset.
+    Vgic(Frame, u64),
+    Device(Hit),
+    Empty,
+    Nothing,
+}
+
 #[inline]
-fn vgic_frame<H: AxVCpuHal>(
-    vcpu: &Vcpu<H>,
-    address: GuestPhysAddr,
-    width: Width,
-) -> Option<(Frame, u64)> {
-    match vcpu.vm.bus().find(address, width)? {
-        (Target::Distributor, offset) => Some((Frame::Distributor, offset)),
-        (Target::Redistributors { first_byte }, offset) => {
-            Some((Frame::Redistributors, first_byte + offset))
+fn find<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, address: GuestPhysAddr, width: Width) -> Place {
+    let bus = vcpu.vm.bus();
+    let Some(hit) = bus.find(address, width, &mut vcpu.window) else {
+        return Place::Nothing;
+    };
+    match bus.target(hit) {
+        Some(Target::Device { .. }) => Place::Device(hit),
+        Some(Target::Distributor) => Place::Vgic(Frame::Distributor, hit.offset),
+        Some(Target::Redistributors { first_byte }) => {
+            Place::Vgic(Frame::Redistributors, first_byte + hit.offset)
         }
-        (Target::Device { .. } | Target::Empty, _) => None,
+        Some(Target::Empty) => Place::Empty,
+        None => Place::Nothing,
     }
 }
 
@@ -92,20 +104,17 @@ fn vgic_access<C: Cpu, R>(
     vcpu.vm.with_vgic(Some(id), |vgic| work(vgic, id))
 }
 
-/// Works on the device at `address`; where a window has none the answer is `empty`.
+/// Works on the device at `hit`.
+#[inline]
 fn device_access<C: Cpu, R>(
     cpu: &mut C,
     vcpu: &mut Vcpu<C::Hal>,
-    address: GuestPhysAddr,
-    width: Width,
-    empty: R,
-    work: impl FnOnce(&dyn SharedDevice, &DeviceContext<'_>, u64) -> Result<R, AccessError>,
+    hit: Hit,
+    work: impl FnOnce(&dyn SharedDevice, &DeviceContext<'_>) -> Result<R, AccessError>,
 ) -> Result<R, AccessError> {
     let (id, vm) = (vcpu.id(), &vcpu.vm);
-    let (device, intid, offset) = match vm.bus().find(address, width) {
-        Some((Target::Device { device, intid }, offset)) => (device, intid, offset),
-        Some((Target::Empty, _)) => return Ok(empty),
-        _ => return Err(AccessError::NoDevice),
+    let Some(Target::Device { device, intid }) = vm.bus().target(hit) else {
+        return Err(AccessError::NoDevice);
     };
     let line = Line::new(vm, *intid, Some(id));
     let context = DeviceContext {
@@ -113,15 +122,16 @@ fn device_access<C: Cpu, R>(
         memory: vm.ram(),
         line: &line,
     };
-    let result = work(&**device, &context, offset);
-    let alarm = vm.after_device_access(*intid);
-    if alarm.is_some() {
-        vcpu.alarm = alarm;
+    let result = work(&**device, &context);
+    follow_up(cpu, vcpu, *intid);
+    result
+}
+
+/// Arms the timer if the access gave a device an alarm.
+#[inline]
+fn follow_up<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, intid: IntId) {
+    if let Some(alarm) = vcpu.vm.after_device_access(intid) {
+        vcpu.alarm = Some(alarm);
         cpu.set_deadline(vcpu.deadline(cpu.now_ticks()));
     }
-    // A device answers its whole window: what it refuses is no bus error.
-    result.map_err(|error| match error {
-        AccessError::NoDevice => AccessError::OutsideMemory,
-        other => other,
-    })
 }

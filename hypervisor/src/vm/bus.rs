@@ -94,6 +94,18 @@ pub struct Slot {
     target: Target,
 }
 
+/// The window that a vCPU used last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WindowHint(usize);
+
+/// Where an access arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    slot: usize,
+    /// From the start of the window.
+    pub offset: u64,
+}
+
 /// Two windows overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("device windows overlap at {0:?}")]
@@ -122,18 +134,40 @@ impl Bus {
         Ok(())
     }
 
-    /// Finds what answers an access of `width` at `address`, all of which must
-    /// lie in one window, and the offset in that window.
+    /// Finds the window that an access of `width` at `address` reaches; all of it
+    /// must lie there. `hint` remembers the window for the next time: a guest
+    /// tends to talk to one device for a while.
     #[inline]
     #[must_use]
-    pub fn find(&self, address: GuestPhysAddr, width: Width) -> Option<(&Target, u64)> {
+    pub fn find(&self, address: GuestPhysAddr, width: Width, hint: &mut WindowHint) -> Option<Hit> {
+        let slot = match self.slots.get(hint.0) {
+            Some(slot) if slot.range.contains(address) => slot,
+            _ => self.search(address, hint)?,
+        };
+        let offset = (usize::from(address) - usize::from(slot.range.start)) as u64;
+        let left = slot.range.size() as u64 - offset;
+        (width.bytes() <= left).then_some(Hit {
+            slot: hint.0,
+            offset,
+        })
+    }
+
+    #[inline(never)]
+    fn search(&self, address: GuestPhysAddr, hint: &mut WindowHint) -> Option<&Slot> {
         let after = self
             .slots
             .partition_point(|slot| slot.range.start <= address);
-        let slot = self.slots.get(after.checked_sub(1)?)?;
-        let offset = (usize::from(address) - usize::from(slot.range.start)) as u64;
-        let size = slot.range.size() as u64;
-        (offset < size && width.bytes() <= size - offset).then_some((&slot.target, offset))
+        let at = after.checked_sub(1)?;
+        let slot = self.slots.get(at)?;
+        hint.0 = at;
+        slot.range.contains(address).then_some(slot)
+    }
+
+    /// Returns what lies in the window of `hit`, which this bus found.
+    #[inline]
+    #[must_use]
+    pub fn target(&self, hit: Hit) -> Option<&Target> {
+        self.slots.get(hit.slot).map(|slot| &slot.target)
     }
 
     /// Resets every device.
@@ -167,9 +201,11 @@ mod tests {
     }
 
     fn offset(address: usize, width: Width) -> Option<u64> {
-        bus()
-            .find(GuestPhysAddr::from(address), width)
-            .map(|(_, offset)| offset)
+        let (bus, address) = (bus(), GuestPhysAddr::from(address));
+        // Whatever was used before, the answer is the same.
+        let hits = [0, 1, 7].map(|hint| bus.find(address, width, &mut WindowHint(hint)));
+        assert!(hits.iter().all(|hit| *hit == hits[0]), "{hits:?}");
+        hits[0].map(|hit| hit.offset)
     }
 
     #[test]
