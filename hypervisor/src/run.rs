@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use arm_vcpu::{AxArchVCpu, AxVCpuHal, VcpuError};
+use arm_vcpu::{AxVCpuHal, VcpuError};
 
 use crate::cpu::{Cpu, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
