@@ -2,6 +2,7 @@
 
 use arm_vcpu::fakes::ScriptedGuest;
 use arm_vcpu::{Aarch64VCpu, AxArchVCpu, AxVCpuExitReason, IdRegisters, RawExit, SystemRegister};
+use proptest::prelude::*;
 use vm_contract::GuestPhysAddr;
 
 /// Six breakpoints and four watchpoints.
@@ -136,4 +137,35 @@ fn debug_registers_reach_the_cpu_at_once_and_end_with_a_reset() {
     assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::ExternalInterrupt));
     vcpu.reset(GuestPhysAddr::from(0), 0);
     assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::ExternalInterrupt));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn no_register_access_changes_more_than_debug_state(
+        (op0, op1, crn, crm, op2) in (
+            prop_oneof![0..4u8, Just(2)],
+            prop_oneof![0..8u8, Just(0)],
+            prop_oneof![0..16u8, Just(0)],
+            0..16u8,
+            0..8u8,
+        ),
+        value: u64,
+    ) {
+        let register = SystemRegister::new(op0, op1, crn, crm, op2);
+        let mut vcpu = bound_with(ScriptedGuest::new(), AARCH64 | GIC);
+        let before = vcpu.emulate_system_read(register);
+        if vcpu.emulate_system_write(register, value) {
+            let after = vcpu.emulate_system_read(register);
+            prop_assert!(op0 == 2 || after == before, "{register}");
+            // What was read is written back without effect.
+            if let Some(after) = after {
+                prop_assert!(vcpu.emulate_system_write(register, after));
+                prop_assert_eq!(vcpu.emulate_system_read(register), Some(after));
+            }
+        } else {
+            prop_assert_eq!(vcpu.emulate_system_read(register), before);
+        }
+    }
 }
