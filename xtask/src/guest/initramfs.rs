@@ -1,8 +1,6 @@
 //! Builds the Linux guest's initial RAM disk: busybox and a few scripts.
 
-use std::fs;
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use cpio::newc::{self, Builder};
@@ -25,10 +23,8 @@ pub(crate) enum Purpose {
     Exec { command: String, mark: String },
 }
 
-/// Returns the archive, with the busybox found at this path.
-pub(crate) fn build(busybox: &Path, purpose: &Purpose) -> Result<Vec<u8>> {
-    let busybox =
-        fs::read(busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+/// Returns the archive around the program `busybox`.
+pub(crate) fn build(busybox: &[u8], purpose: &Purpose) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"] {
         archive.entry(directory, DIRECTORY | 0o755, &[])?;
@@ -36,7 +32,7 @@ pub(crate) fn build(busybox: &Path, purpose: &Purpose) -> Result<Vec<u8>> {
     // The kernel opens this one for init, before anything is mounted.
     archive.device("dev/console", 5, 1)?;
     archive.device("dev/null", 1, 3)?;
-    archive.entry("bin/busybox", REGULAR | 0o755, &busybox)?;
+    archive.entry("bin/busybox", REGULAR | 0o755, busybox)?;
     archive.entry("init", REGULAR | 0o755, INIT.as_bytes())?;
     archive.entry("etc/profile", REGULAR | 0o644, PROFILE.as_bytes())?;
     archive.entry(
@@ -124,11 +120,7 @@ mod tests {
     }
 
     fn built(purpose: &Purpose) -> Vec<(String, u32, Vec<u8>)> {
-        let path = std::env::temp_dir().join(format!("armature-busybox-{}", std::process::id()));
-        fs::write(&path, b"a busybox").unwrap();
-        let archive = build(&path, purpose);
-        fs::remove_file(&path).unwrap();
-        entries(&archive.unwrap())
+        entries(&build(b"a busybox", purpose).unwrap())
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! Flags, and tests, make these descriptions; everything after only reads
 //! them.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::guest::Guests;
 use crate::guest::initramfs::{self, Purpose};
@@ -116,10 +117,10 @@ impl GuestLinux {
     /// Describes a virtual machine that boots it.
     pub(crate) fn vm(self, guests: &Guests) -> Result<VmSpec> {
         let mut vm = VmSpec::new(Boot::Kernel(self.kernel));
-        vm.initrd = Some(Initrd::Built(initramfs::build(
-            &guests.busybox()?,
-            &self.purpose,
-        )?));
+        let path = guests.busybox()?;
+        let busybox = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let archive = initramfs::build(&busybox, &self.purpose)?;
+        vm.initrd = Some(Initrd::Built(archive));
         vm.append("earlycon console=ttyAMA0");
         Ok(vm)
     }
