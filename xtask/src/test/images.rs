@@ -8,34 +8,48 @@ use crate::run::spec::{Boot, VmSpec};
 /// The package whose programs they are.
 const PACKAGE: &str = "test-guests";
 
+/// The vCPUs that each of them gets.
+const VCPUS: u32 = 4;
+
 /// What differs for some of them: name and minutes.
 const PATIENCE: [(&str, u64); 2] = [("hostile", 6), ("psci", 4)];
+
+/// Which of them also run with fewer CPUs than vCPUs: name and CPUs.
+const CROWDED: [(&str, u32); 3] = [("interrupts", 2), ("psci", 1), ("registers", 1)];
 
 pub(super) fn tests(context: &Context<'_>) -> Vec<Test> {
     let Some(package) = context.workspace.package(PACKAGE) else {
         return Vec::new();
     };
-    package
+    let alone = package
         .binaries()
-        .map(|name| {
-            let guest = name.to_owned();
-            let test = Test::new(format!("guest_{name}"), move |run| passes(run, &guest));
-            match PATIENCE.iter().find(|(patient, _)| *patient == name) {
-                Some((_, minutes)) => test.within_minutes(*minutes),
-                None => test,
-            }
-        })
-        .collect()
+        .map(|name| test(name, format!("guest_{name}"), VCPUS));
+    let crowded = CROWDED.iter().map(|(name, pcpus)| {
+        let title = format!("guest_{name}_with_{VCPUS}_vcpus_on_{pcpus}");
+        test(name, title, *pcpus)
+    });
+    alone.chain(crowded).collect()
+}
+
+/// Makes a test of one guest on a machine with this many CPUs.
+fn test(name: &str, title: String, pcpus: u32) -> Test {
+    let guest = name.to_owned();
+    let test = Test::new(title, move |run| passes(run, &guest, pcpus));
+    match PATIENCE.iter().find(|(patient, _)| *patient == name) {
+        Some((_, minutes)) => test.within_minutes(*minutes),
+        None => test,
+    }
 }
 
 /// Runs the guest until it powers off; what it has printed is its verdict.
-fn passes(run: &Run<'_>, name: &str) -> Result<Verdict> {
+fn passes(run: &Run<'_>, name: &str, pcpus: u32) -> Result<Verdict> {
     let program = run
         .context
         .workspace
         .build_for_target(PACKAGE, &["--bin", name])?
         .join(name);
-    let guest = run.talk(VmSpec::new(Boot::Kernel(program)), |_| {})?;
+    let vm = VmSpec::new(Boot::Kernel(program));
+    let guest = run.talk(vm, |machine| machine.pcpus = pcpus)?;
     let printed = guest.power_off()?;
     let failure = format!("guest {name}: FAILED");
     let failed = printed.lines().find(|line| line.contains(&failure));

@@ -20,6 +20,7 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("a_reset_of_the_machine_is_a_failure", |run| {
             ends(run, SYSTEM_RESET, &Outcome::HypervisorFailed)
         }),
+        Test::new("a_vm_that_does_not_fit_is_reported", does_not_fit),
     ]
 }
 
@@ -40,5 +41,22 @@ fn ends(run: &Run<'_>, function: u32, expected: &Outcome) -> Result<Verdict> {
     })?;
     let outcome = guest.outcome()?;
     ensure!(outcome == *expected, "the outcome is: {outcome}");
+    Ok(Verdict::Passed)
+}
+
+/// Gives a VM less memory than its device tree needs: the hypervisor says so and
+/// the run is a failure.
+fn does_not_fit(run: &Run<'_>) -> Result<Verdict> {
+    let file = run.directory()?.join("nothing.bin");
+    fs::write(&file, [0; 4])?;
+    let mut vm = VmSpec::new(Boot::Kernel(file));
+    vm.memory_mib = 2;
+    let mut guest = run.talk(vm, |_| {})?;
+    guest.expect("the VM's memory is too small")?;
+    let outcome = guest.outcome()?;
+    ensure!(
+        outcome == Outcome::HypervisorFailed,
+        "the outcome is: {outcome}"
+    );
     Ok(Verdict::Passed)
 }
