@@ -24,10 +24,13 @@ pub(super) fn tests(context: &Context<'_>) -> Vec<Test> {
     let alone = package
         .binaries()
         .map(|name| test(name, format!("guest_{name}"), VCPUS));
-    let crowded = CROWDED.iter().map(|(name, pcpus)| {
-        let title = format!("guest_{name}_with_{VCPUS}_vcpus_on_{pcpus}");
-        test(name, title, *pcpus)
-    });
+    let crowded = CROWDED
+        .iter()
+        .filter(|_| !context.is_bare())
+        .map(|(name, pcpus)| {
+            let title = format!("guest_{name}_with_{VCPUS}_vcpus_on_{pcpus}");
+            test(name, title, *pcpus)
+        });
     alone.chain(crowded).collect()
 }
 

@@ -74,6 +74,11 @@ impl Test {
 }
 
 impl<'a> Context<'a> {
+    /// Tells whether guests run directly on QEMU, without the hypervisor.
+    pub(super) fn is_bare(&self) -> bool {
+        self.mode == Mode::Bare
+    }
+
     pub(super) fn new(workspace: &'a Workspace, mode: Mode) -> Self {
         Self {
             workspace,
