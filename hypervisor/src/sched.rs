@@ -55,18 +55,6 @@ impl RunQueue {
         seat
     }
 
-    /// Returns how many vCPUs live here.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.states.len()
-    }
-
-    /// Tells whether nobody lives here.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.states.is_empty()
-    }
-
     /// Returns all seats.
     pub fn seats(&self) -> impl Iterator<Item = Seat> + use<> {
         (0..self.states.len()).map(Seat)

@@ -102,13 +102,6 @@ impl GuestRam {
         self.segment(address).is_some()
     }
 
-    /// Tells whether `address` lies in memory that may be written.
-    #[must_use]
-    pub fn is_writable(&self, address: GuestPhysAddr) -> bool {
-        self.segment(address)
-            .is_some_and(|segment| segment.writable)
-    }
-
     /// Copies `bytes` into memory, read-only memory included: how images get there.
     ///
     /// # Errors
