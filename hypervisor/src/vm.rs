@@ -85,6 +85,7 @@ pub struct Vm {
     power: RankedLock<Power, { rank::POWER }>,
     /// Mirrors `power`, for a look without the lock.
     stopping: AtomicBool,
+    ran_before: AtomicBool,
     mailboxes: Vec<VcpuMailbox>,
     affinities: Vec<u64>,
     vcpu_facts: VcpuFacts,
@@ -263,17 +264,9 @@ impl Vm {
             self.with_vgic(None, |vgic| ((), vgic.set_spi_level(intid, false)));
         }
         self.vgic.lock().reset();
-        for segment in self
-            .ram
-            .segments()
-            .iter()
-            .filter(|segment| segment.writable)
-        {
-            let range = vm_contract::GuestPhysAddrRange::from_start_size(
-                segment.start,
-                segment.frames.size_bytes,
-            );
-            self.ram.clear(range).map_err(|_| LoadError::DoesNotFit)?;
+        // Fresh frames are clear already.
+        if self.ran_before.swap(true, Ordering::Relaxed) {
+            self.ram.clear();
         }
         let images = &self.images;
         let put = |piece: Piece<'_>| {

@@ -216,6 +216,7 @@ impl VmBuilder<'_> {
             vgic: RankedLock::new(vgic),
             power: RankedLock::new(Power::new(affinities.len())),
             stopping: false.into(),
+            ran_before: false.into(),
             mailboxes: self.homes(id, vcpu_count, &config.affinity)?,
             affinities,
             vcpu_facts: VcpuFacts {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr;
 
-use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, GuestPhysAddrRange, HostPhysAddrRange};
+use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, HostPhysAddrRange};
 
 use crate::frames::{FRAME_BYTES, FramePool, FrameRange};
 
@@ -112,18 +112,19 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Zeroes `range`.
-    ///
-    /// # Errors
-    /// [`AccessError::OutsideMemory`] unless all of it is backed.
-    pub fn clear(&self, range: GuestPhysAddrRange) -> Result<(), AccessError> {
-        self.check(range.start, range.size(), |_| true)?;
-        self.pieces(range.start, range.size(), |host, _, length| {
-            // SAFETY: `pieces` yields pointers into frames that this VM owns,
-            // with `length` bytes left in them.
-            unsafe { host.write_bytes(0, length) };
-        });
-        Ok(())
+    /// Zeroes all memory, images in read-only memory excepted.
+    pub fn clear(&self) {
+        for segment in self.segments.iter().filter(|segment| segment.writable) {
+            self.pieces(
+                segment.start,
+                segment.frames.size_bytes,
+                |host, _, length| {
+                    // SAFETY: `pieces` yields pointers into frames that this VM owns,
+                    // with `length` bytes left in them.
+                    unsafe { host.write_bytes(0, length) };
+                },
+            );
+        }
     }
 
     fn segment(&self, address: GuestPhysAddr) -> Option<&Segment> {
@@ -273,6 +274,20 @@ mod tests {
         let mut byte = [0];
         ram.read(start, &mut byte).expect("backed");
         assert_eq!(&byte, b"x");
+    }
+
+    #[test]
+    fn clearing_leaves_firmware_alone() {
+        let ram = ram();
+        let (rom, last) = (GuestPhysAddr::from(0), GuestPhysAddr::from(0x4030_2fff));
+        ram.load(rom, b"f").expect("backed");
+        ram.load(last, b"x").expect("backed");
+        ram.clear();
+        let mut byte = [0];
+        ram.read(last, &mut byte).expect("backed");
+        assert_eq!(&byte, b"\0");
+        ram.read(rom, &mut byte).expect("backed");
+        assert_eq!(&byte, b"f");
     }
 
     #[test]
