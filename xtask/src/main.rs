@@ -10,6 +10,7 @@ mod image;
 mod run;
 mod test;
 mod toolchain;
+mod vms;
 mod workspace;
 
 use std::process::ExitCode;

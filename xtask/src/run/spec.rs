@@ -42,6 +42,8 @@ pub(crate) struct VmSpec {
     pub(crate) boot: Boot,
     pub(crate) initrd: Option<Initrd>,
     pub(crate) bootargs: Option<String>,
+    /// The physical CPU of each virtual one; empty if the hypervisor chooses.
+    pub(crate) affinity: Vec<u32>,
 }
 
 /// What a virtual machine starts with.
@@ -73,9 +75,14 @@ pub(crate) enum Initrd {
 impl MachineSpec {
     /// Describes a machine for one virtual machine.
     pub(crate) fn new(vm: VmSpec) -> Self {
+        Self::of(vm.vcpus, vec![vm])
+    }
+
+    /// Describes a machine of `pcpus` physical CPUs.
+    pub(crate) fn of(pcpus: u32, vms: Vec<VmSpec>) -> Self {
         Self {
-            pcpus: vm.vcpus,
-            vms: vec![vm],
+            pcpus,
+            vms,
             cpu: "max".to_owned(),
             qemu_args: Vec::new(),
             gdb: false,
@@ -94,6 +101,7 @@ impl VmSpec {
             boot,
             initrd: None,
             bootargs: None,
+            affinity: Vec::new(),
         }
     }
 
