@@ -21,7 +21,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a guest on the hypervisor in QEMU
-    Qemu(QemuOptions),
+    Qemu(Box<QemuOptions>),
     /// Check formats, lints, documentation and the repository's own rules
     Check(CheckOptions),
     /// Run the host tests and the tests in QEMU

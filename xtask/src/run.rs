@@ -23,6 +23,7 @@ use crate::guest::Guests;
 use crate::workspace::Workspace;
 use exec::Execution;
 use session::{Outcome, Session};
+use spec::VmSpec;
 
 pub(crate) use prepare::Prepared;
 
@@ -54,10 +55,10 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     let timeout = options.timeout.map(Duration::from_secs);
     let verbose = options.verbose;
     let execution = options.exec.as_deref().map(|_| Execution::new());
-    // Input that is no terminal waits for the shell, or the kernel drops it.
-    let linux = options.linux_smp || options.linux || options.multi_vm;
-    let awaits_prompt = linux && options.initrd.is_none();
     let spec = modes::machine(&Guests::new(workspace), options, execution.as_ref())?;
+    // Input that is no terminal waits for the shell, or the kernel drops it.
+    // What is typed goes to the first virtual machine.
+    let awaits_prompt = spec.vms.first().is_some_and(VmSpec::offers_shell);
     let prepared = Prepared::new(workspace, &spec, CONSOLE_LOG)?;
     if spec.gdb {
         let symbols = prepared.symbols().display();

@@ -20,7 +20,7 @@ const VCPUS_SHARING: u32 = 1;
 const SHARING_VMS: u32 = 2;
 
 /// Returns the machine that the options describe.
-pub(super) fn machine(
+pub(crate) fn machine(
     guests: &Guests,
     options: QemuOptions,
     execution: Option<&Execution>,
@@ -101,7 +101,7 @@ fn boots(guests: &Guests, options: &QemuOptions, execution: Option<&Execution>) 
 }
 
 /// Returns the machine that a file describes.
-pub(crate) fn described(guests: &Guests, description: Description) -> Result<MachineSpec> {
+fn described(guests: &Guests, description: Description) -> Result<MachineSpec> {
     let vms = description
         .vms
         .into_iter()

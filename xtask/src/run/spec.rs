@@ -68,8 +68,11 @@ impl Boot {
 #[derive(Clone, Debug)]
 pub(crate) enum Initrd {
     File(PathBuf),
-    /// An archive that was built for this run.
-    Built(Vec<u8>),
+    /// An archive that was built for this run, and whether it offers a shell.
+    Built {
+        archive: Vec<u8>,
+        shell: bool,
+    },
 }
 
 impl MachineSpec {
@@ -105,6 +108,12 @@ impl VmSpec {
         }
     }
 
+    /// Tells whether the shell of a RAM disk that is built here will show its
+    /// prompt.
+    pub(crate) fn offers_shell(&self) -> bool {
+        matches!(self.initrd, Some(Initrd::Built { shell: true, .. }))
+    }
+
     /// Adds to the kernel command line.
     pub(crate) fn append(&mut self, more: &str) {
         let bootargs = self.bootargs.get_or_insert_default();
@@ -128,7 +137,8 @@ impl GuestLinux {
         let path = guests.busybox()?;
         let busybox = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let archive = initramfs::build(&busybox, &self.purpose)?;
-        vm.initrd = Some(Initrd::Built(archive));
+        let shell = matches!(self.purpose, Purpose::Shell { .. });
+        vm.initrd = Some(Initrd::Built { archive, shell });
         vm.append("earlycon console=ttyAMA0");
         Ok(vm)
     }
