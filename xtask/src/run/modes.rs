@@ -139,3 +139,76 @@ fn described_vm(guests: &Guests, described: Vm) -> Result<VmSpec> {
     vm.affinity = described.affinity;
     Ok(vm)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::workspace::Workspace;
+    use clap::Parser;
+
+    /// Fetches nothing unless Linux or U-Boot is asked for.
+    fn guests() -> Guests {
+        Guests::new(&Workspace::find().unwrap())
+    }
+
+    fn by_flags(line: &str) -> MachineSpec {
+        let words = ["x", "qemu"].into_iter().chain(line.split(' '));
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Qemu(options) => machine(&guests(), *options, None).unwrap(),
+            other => panic!("not for QEMU: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_numbers_four_virtual_cpus_have_four_physical_ones() {
+        let machine = by_flags("--bios b");
+        let [vm] = machine.vms.as_slice() else {
+            panic!("one was asked for: {machine:?}");
+        };
+        assert_eq!((machine.pcpus, vm.vcpus, vm.memory_mib), (4, 4, 512));
+        assert_eq!(
+            (machine.cpu.as_str(), machine.mode),
+            ("max", Mode::Hypervisor)
+        );
+    }
+
+    #[test]
+    fn numbers_of_the_command_line_win() {
+        let machine = by_flags("--kernel k --vcpus 3 --pcpus 2 --mem 64 --cpu a --append b --bare");
+        let [vm] = machine.vms.as_slice() else {
+            panic!("one was asked for: {machine:?}");
+        };
+        assert_eq!((machine.pcpus, vm.vcpus, vm.memory_mib), (2, 3, 64));
+        assert_eq!((machine.cpu.as_str(), machine.mode), ("a", Mode::Bare));
+        assert_eq!(vm.bootargs.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_described_machine_is_the_one_that_runs() {
+        let description = Description {
+            pcpus: 2,
+            cpu: Some("cortex-a53".into()),
+            vms: vec![Vm {
+                name: "web".into(),
+                start: Start::Kernel("k".into()),
+                initrd: Some("i".into()),
+                bootargs: Some("quiet".into()),
+                vcpus: 2,
+                memory_mib: 32,
+                affinity: vec![1, 0],
+            }],
+        };
+        let machine = described(&guests(), description).unwrap();
+        let [vm] = machine.vms.as_slice() else {
+            panic!("one was described: {machine:?}");
+        };
+        assert_eq!((machine.pcpus, machine.cpu.as_str()), (2, "cortex-a53"));
+        assert_eq!((vm.name.as_str(), vm.vcpus, vm.memory_mib), ("web", 2, 32));
+        assert!(matches!(&vm.boot, Boot::Kernel(file) if file.as_os_str() == "k"));
+        assert!(matches!(&vm.initrd, Some(Initrd::File(file)) if file.as_os_str() == "i"));
+        assert!(!vm.offers_shell());
+        assert_eq!(vm.bootargs.as_deref(), Some("quiet"));
+        assert_eq!(vm.affinity, [1, 0]);
+    }
+}
