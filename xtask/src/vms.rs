@@ -86,7 +86,7 @@ struct MachineTable {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a [[vm]] table")]
 struct VmTable {
     name: Option<Spanned<Value>>,
     linux: Option<Spanned<Value>>,

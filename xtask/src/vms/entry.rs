@@ -8,6 +8,13 @@ use anyhow::{Error, Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Value};
 
+/// What the parser says and what it means to someone who writes such a file,
+/// where there is one list: that of the virtual machines.
+const WORDS: [(&str, &str); 2] = [
+    ("unknown field", "unknown key"),
+    ("expected a sequence", "expected [[vm]] tables"),
+];
+
 /// The file's text and where it came from.
 pub(super) struct Source<'a> {
     file: &'a Path,
@@ -31,8 +38,11 @@ impl<'a> Source<'a> {
     pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(self.text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
-            // The format calls them keys.
-            let message = error.message().replace("unknown field", "unknown key");
+            let message = WORDS
+                .iter()
+                .fold(error.message().to_owned(), |message, (theirs, ours)| {
+                    message.replace(theirs, ours)
+                });
             let line = self.text.lines().nth(self.line(offset) - 1);
             let line = line.unwrap_or_default().trim();
             self.error(offset, format_args!("{message}, in the line `{line}`"))

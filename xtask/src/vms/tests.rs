@@ -156,6 +156,16 @@ fn every_example_can_be_read() {
 }
 
 #[test]
+fn the_page_that_lists_the_keys_shows_a_file_that_has_no_others() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vm-configuration.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let (_, block) = text.split_once("```toml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let table: MachineTable = Source::new(&page, block).deserialize().unwrap();
+    assert_eq!(table.vm.len(), 2);
+}
+
+#[test]
 fn eight_small_is_eight_machines_of_two_on_four_that_end_by_themselves() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/vms/eight-small.toml");
     let description = Description::read(&file, None).unwrap();
@@ -211,7 +221,17 @@ fn a_machine_without_virtual_machines_is_refused() {
     refused(
         "vm = 3\n",
         1,
-        "invalid type: integer `3`, expected a sequence, in the line `vm = 3`",
+        "invalid type: integer `3`, expected [[vm]] tables, in the line `vm = 3`",
+    );
+    refused(
+        "[vm]\nname = 'a'\n",
+        1,
+        "invalid type: map, expected [[vm]] tables, in the line `[vm]`",
+    );
+    refused(
+        "vm = [3]\n",
+        1,
+        "invalid type: integer `3`, expected a [[vm]] table, in the line `vm = [3]`",
     );
 }
 
