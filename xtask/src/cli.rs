@@ -21,7 +21,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a guest on the hypervisor in QEMU
-    Qemu(QemuOptions),
+    Qemu(Box<QemuOptions>),
     /// Check formats, lints, documentation and the repository's own rules
     Check(CheckOptions),
     /// Run the host tests and the tests in QEMU
@@ -32,15 +32,37 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Args)]
 #[command(
     after_long_help = QEMU_EXIT_STATUS,
-    group(ArgGroup::new("guest").required(true).args(["linux_smp", "kernel", "bios"])),
+    group(ArgGroup::new("guest").required(true).args([
+        "linux_smp", "linux", "multi_vm", "vms", "kernel", "bios",
+    ])),
 )]
 pub(crate) struct QemuOptions {
-    /// Boot Debian's arm64 kernel to a busybox shell
+    /// Boot Debian's arm64 kernel to a busybox shell, each virtual CPU on a
+    /// physical one of its own
     ///
     /// Kernel and busybox are fetched as Debian packages on the first run and
     /// kept in `target/guest`; remove that directory to fetch newer ones.
     #[arg(long)]
     pub(crate) linux_smp: bool,
+
+    /// Boot the same Linux, its virtual CPUs taking turns on one physical CPU
+    #[arg(long, conflicts_with = "bare")]
+    pub(crate) linux: bool,
+
+    /// Boot two such Linux guests that take turns on one physical CPU
+    #[arg(long, conflicts_with_all = ["bare", "exec"])]
+    pub(crate) multi_vm: bool,
+
+    /// Run the virtual machines that this TOML file describes
+    ///
+    /// docs/vm-configuration.md lists the keys; examples are in examples/vms.
+    /// --pcpus and --cpu win over the file.
+    #[arg(
+        long,
+        value_name = "FILE.toml",
+        conflicts_with_all = ["bare", "exec", "initrd", "append", "vcpus", "mem"]
+    )]
+    pub(crate) vms: Option<PathBuf>,
 
     /// Boot this kernel: an arm64 Image, an ELF64 file or a raw binary
     #[arg(long, value_name = "FILE")]
@@ -63,21 +85,22 @@ pub(crate) struct QemuOptions {
     )]
     pub(crate) append: Option<String>,
 
-    /// Number of virtual CPUs of the guest
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub(crate) vcpus: u32,
+    /// Number of virtual CPUs of each guest [default: 4, with --multi-vm 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) vcpus: Option<u32>,
 
-    /// Number of physical CPUs of the machine [default: as many as virtual ones]
+    /// Number of physical CPUs of the machine [default: 1 with --linux and
+    /// --multi-vm, else as many as virtual ones]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) pcpus: Option<u32>,
 
-    /// The guest's memory
-    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(8..=65536))]
-    pub(crate) mem: u64,
+    /// Memory of each guest [default: 512]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(8..=65536))]
+    pub(crate) mem: Option<u64>,
 
-    /// The machine's CPU, as QEMU names it
-    #[arg(long, value_name = "MODEL", default_value = "max")]
-    pub(crate) cpu: String,
+    /// The machine's CPU, as QEMU names it [default: max]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) cpu: Option<String>,
 
     /// Pass one more argument to QEMU; may be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -111,7 +134,7 @@ pub(crate) struct QemuOptions {
 
 const QEMU_EXIT_STATUS: &str = "\
 Exit status:
-  0    the guest powered off, or the user left with Ctrl-A x
+  0    all guests powered off, or the user left with Ctrl-A x
   1    hypervisor panic, VM fault, or nothing could be started
   2    the command line is wrong
   124  --timeout ran out
@@ -167,7 +190,34 @@ mod tests {
         assert!(parse("xtask qemu").is_err());
         assert!(parse("xtask qemu --linux-smp --kernel k").is_err());
         assert!(parse("xtask qemu --bios b --exec true").is_err());
+        assert!(parse("xtask qemu --linux-smp --linux").is_err());
+        assert!(parse("xtask qemu --multi-vm --vms f").is_err());
         assert!(parse("xtask qemu --linux-smp --exec true --vcpus 8").is_ok());
+        assert!(parse("xtask qemu --linux --exec true --pcpus 2").is_ok());
+        assert!(parse("xtask qemu --multi-vm --vcpus 2 --mem 256 --append quiet").is_ok());
+        assert!(parse("xtask qemu --vms f --pcpus 2 --cpu cortex-a53 --gdb").is_ok());
+    }
+
+    #[test]
+    fn what_a_file_describes_is_not_described_by_flags_as_well() {
+        for flag in [
+            "exec true",
+            "initrd i",
+            "append x",
+            "vcpus 2",
+            "mem 64",
+            "bare",
+        ] {
+            let line = format!("xtask qemu --vms f --{flag}");
+            let error = Cli::try_parse_from(line.split(' '))
+                .unwrap_err()
+                .to_string();
+            let (name, _) = flag.split_once(' ').unwrap_or((flag, ""));
+            assert!(
+                error.contains("cannot be used with") && error.contains(&format!("--{name}")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

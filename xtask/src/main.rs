@@ -10,6 +10,7 @@ mod image;
 mod run;
 mod test;
 mod toolchain;
+mod vms;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
     match cli.command {
-        Command::Qemu(options) => run::qemu_command(&workspace, options),
+        Command::Qemu(options) => run::qemu_command(&workspace, *options),
         Command::Check(options) => check::check_command(&workspace, &options),
         Command::Test(options) => test::test_command(&workspace, &options),
     }

@@ -4,6 +4,7 @@ pub(crate) mod console;
 mod domains;
 pub(crate) mod exec;
 mod log;
+pub(crate) mod modes;
 mod placement;
 mod prepare;
 mod qemu;
@@ -19,11 +20,10 @@ use anyhow::Result;
 
 use crate::cli::QemuOptions;
 use crate::guest::Guests;
-use crate::guest::initramfs::Purpose;
 use crate::workspace::Workspace;
 use exec::Execution;
 use session::{Outcome, Session};
-use spec::{Boot, GuestLinux, MachineSpec, Mode, VmSpec};
+use spec::VmSpec;
 
 pub(crate) use prepare::Prepared;
 
@@ -55,9 +55,10 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     let timeout = options.timeout.map(Duration::from_secs);
     let verbose = options.verbose;
     let execution = options.exec.as_deref().map(|_| Execution::new());
+    let spec = modes::machine(&Guests::new(workspace), options, execution.as_ref())?;
     // Input that is no terminal waits for the shell, or the kernel drops it.
-    let awaits_prompt = options.linux_smp && options.initrd.is_none();
-    let spec = machine(workspace, options, execution.as_ref())?;
+    // What is typed goes to the first virtual machine.
+    let awaits_prompt = spec.vms.first().is_some_and(VmSpec::offers_shell);
     let prepared = Prepared::new(workspace, &spec, CONSOLE_LOG)?;
     if spec.gdb {
         let symbols = prepared.symbols().display();
@@ -96,49 +97,4 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     } else {
         failure
     })
-}
-
-/// Returns the machine that the options describe.
-fn machine(
-    workspace: &Workspace,
-    options: QemuOptions,
-    execution: Option<&Execution>,
-) -> Result<MachineSpec> {
-    let guests = Guests::new(workspace);
-    let purpose = match (&options.exec, execution) {
-        (Some(command), Some(execution)) => Purpose::Exec {
-            command: command.clone(),
-            mark: execution.mark().to_owned(),
-        },
-        _ => console::shell_purpose(),
-    };
-    // Only a Linux guest takes a command and a built RAM disk.
-    let linux = options.linux_smp || options.exec.is_some();
-    let mut vm = match (options.kernel, options.bios) {
-        (_, Some(bios)) => VmSpec::new(Boot::Firmware(bios)),
-        (Some(kernel), None) if linux => GuestLinux { kernel, purpose }.vm(&guests)?,
-        (Some(kernel), None) => VmSpec::new(Boot::Kernel(kernel)),
-        (None, None) => GuestLinux {
-            kernel: guests.linux()?,
-            purpose,
-        }
-        .vm(&guests)?,
-    };
-    if let Some(initrd) = options.initrd {
-        vm.initrd = Some(spec::Initrd::File(initrd));
-    }
-    if let Some(more) = options.append {
-        vm.append(&more);
-    }
-    vm.vcpus = options.vcpus;
-    vm.memory_mib = options.mem;
-    let mut machine = MachineSpec::new(vm);
-    machine.pcpus = options.pcpus.unwrap_or(options.vcpus);
-    machine.cpu = options.cpu;
-    machine.qemu_args = options.qemu_arg;
-    machine.gdb = options.gdb;
-    if options.bare {
-        machine.mode = Mode::Bare;
-    }
-    Ok(machine)
 }

@@ -6,6 +6,7 @@ mod host;
 mod images;
 mod linux;
 mod outcome;
+mod sharing;
 mod suite;
 
 use std::process::ExitCode;
@@ -73,5 +74,6 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     tests.extend(outcome::tests());
     tests.extend(firmware::tests());
     tests.extend(linux::tests());
+    tests.extend(sharing::tests());
     tests
 }

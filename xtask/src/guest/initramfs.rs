@@ -8,6 +8,7 @@ use cpio::newc::{self, Builder};
 const INIT: &str = include_str!("initramfs/init.sh");
 const PROFILE: &str = include_str!("initramfs/profile.sh");
 const EXEC: &str = include_str!("initramfs/exec.sh");
+const RUN: &str = include_str!("initramfs/run.sh");
 
 /// File types of `st_mode`.
 const DIRECTORY: u32 = 0o040_000;
@@ -21,6 +22,9 @@ pub(crate) enum Purpose {
     Shell { rows: u16, columns: u16 },
     /// Runs a shell command between two marks, then powers off.
     Exec { command: String, mark: String },
+    /// Runs a shell command that uses the console like any other program, then
+    /// powers off.
+    Run { command: String },
 }
 
 /// Returns the archive around the program `busybox`.
@@ -49,6 +53,10 @@ pub(crate) fn build(busybox: &[u8], purpose: &Purpose) -> Result<Vec<u8>> {
         Purpose::Exec { command, mark } => {
             archive.entry("etc/exec", REGULAR | 0o755, EXEC.as_bytes())?;
             archive.entry("etc/mark", REGULAR | 0o644, mark.as_bytes())?;
+            archive.entry("exec", REGULAR | 0o755, format!("{command}\n").as_bytes())?;
+        }
+        Purpose::Run { command } => {
+            archive.entry("etc/exec", REGULAR | 0o755, RUN.as_bytes())?;
             archive.entry("exec", REGULAR | 0o755, format!("{command}\n").as_bytes())?;
         }
     }
@@ -137,6 +145,20 @@ mod tests {
         assert_eq!(content("exec"), Some(format!("{command}\n")));
         assert_eq!(content("etc/mark").as_deref(), Some("m1"));
         assert_eq!(content("bin/busybox").as_deref(), Some("a busybox"));
+    }
+
+    #[test]
+    fn a_command_on_the_console_needs_no_mark() {
+        let entries = built(&Purpose::Run {
+            command: "echo here".into(),
+        });
+        let content = |path: &str| {
+            let entry = entries.iter().find(|(name, ..)| name == path);
+            entry.map(|(_, _, content)| content.as_slice())
+        };
+        assert_eq!(content("exec"), Some(b"echo here\n".as_slice()));
+        assert_eq!(content("etc/exec"), Some(RUN.as_bytes()));
+        assert_eq!(content("etc/mark"), None);
     }
 
     #[test]

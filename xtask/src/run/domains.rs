@@ -31,7 +31,7 @@ pub(crate) fn describe(
         },
         ramdisk: vm.initrd.as_ref().map(|_| place()).transpose()?,
         bootargs: vm.bootargs.clone(),
-        affinity: Vec::new(),
+        affinity: vm.affinity.clone(),
     })
 }
 
@@ -51,6 +51,7 @@ mod tests {
         vm.initrd = Some(Initrd::File("i".into()));
         vm.append("console=ttyAMA0");
         vm.append("quiet");
+        vm.affinity = vec![3, 2, 1, 0];
         let mut places = [(0x1000, 0x10), (0x2000, 0x20), (0x3000, 0x30)].into_iter();
         let config = describe(&vm, &mut places).unwrap();
         assert_eq!(usize::from(config.boot.range().start), 0x1000);
@@ -62,6 +63,7 @@ mod tests {
         );
         assert_eq!(config.bootargs.as_deref(), Some("console=ttyAMA0 quiet"));
         assert_eq!(config.memory_bytes, 512 << 20);
+        assert_eq!(config.affinity, [3, 2, 1, 0]);
         assert_eq!(places.next(), Some((0x3000, 0x30)));
     }
 

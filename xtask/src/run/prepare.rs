@@ -154,7 +154,7 @@ fn initrd_file(vm: &VmSpec, index: usize, directory: &RunDirectory) -> Result<Op
             );
             Some(file.clone())
         }
-        Some(Initrd::Built(archive)) => {
+        Some(Initrd::Built { archive, .. }) => {
             let file = directory.file(&format!("initramfs{index}.cpio"));
             fs::write(&file, archive)
                 .with_context(|| format!("cannot write {}", file.display()))?;

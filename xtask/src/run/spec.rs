@@ -42,6 +42,8 @@ pub(crate) struct VmSpec {
     pub(crate) boot: Boot,
     pub(crate) initrd: Option<Initrd>,
     pub(crate) bootargs: Option<String>,
+    /// The physical CPU of each virtual one; empty if the hypervisor chooses.
+    pub(crate) affinity: Vec<u32>,
 }
 
 /// What a virtual machine starts with.
@@ -66,16 +68,24 @@ impl Boot {
 #[derive(Clone, Debug)]
 pub(crate) enum Initrd {
     File(PathBuf),
-    /// An archive that was built for this run.
-    Built(Vec<u8>),
+    /// An archive that was built for this run, and whether it offers a shell.
+    Built {
+        archive: Vec<u8>,
+        shell: bool,
+    },
 }
 
 impl MachineSpec {
     /// Describes a machine for one virtual machine.
     pub(crate) fn new(vm: VmSpec) -> Self {
+        Self::of(vm.vcpus, vec![vm])
+    }
+
+    /// Describes a machine of `pcpus` physical CPUs.
+    pub(crate) fn of(pcpus: u32, vms: Vec<VmSpec>) -> Self {
         Self {
-            pcpus: vm.vcpus,
-            vms: vec![vm],
+            pcpus,
+            vms,
             cpu: "max".to_owned(),
             qemu_args: Vec::new(),
             gdb: false,
@@ -94,7 +104,14 @@ impl VmSpec {
             boot,
             initrd: None,
             bootargs: None,
+            affinity: Vec::new(),
         }
+    }
+
+    /// Tells whether the shell of a RAM disk that is built here will show its
+    /// prompt.
+    pub(crate) fn offers_shell(&self) -> bool {
+        matches!(self.initrd, Some(Initrd::Built { shell: true, .. }))
     }
 
     /// Adds to the kernel command line.
@@ -120,7 +137,8 @@ impl GuestLinux {
         let path = guests.busybox()?;
         let busybox = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let archive = initramfs::build(&busybox, &self.purpose)?;
-        vm.initrd = Some(Initrd::Built(archive));
+        let shell = matches!(self.purpose, Purpose::Shell { .. });
+        vm.initrd = Some(Initrd::Built { archive, shell });
         vm.append("earlycon console=ttyAMA0");
         Ok(vm)
     }

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use clap::Parser;
 
 use super::Tally;
 use super::dialogue::Dialogue;
+use crate::cli::{Cli, Command};
 use crate::guest::Guests;
 use crate::guest::initramfs::Purpose;
 use crate::run::Prepared;
 use crate::run::exec::Execution;
+use crate::run::modes;
 use crate::run::session::{Outcome, Session};
 use crate::run::spec::{GuestLinux, MachineSpec, Mode, VmSpec};
 use crate::workspace::Workspace;
@@ -24,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(180);
 pub(super) struct Context<'a> {
     pub(super) workspace: &'a Workspace,
     pub(super) guests: Guests,
-    mode: Mode,
+    pub(super) mode: Mode,
 }
 
 /// What a test does.
@@ -120,23 +123,33 @@ impl Run<'_> {
             command: command.to_owned(),
             mark,
         })?;
-        let mut session = self.start(vm, shape)?;
-        let mut output = Vec::new();
-        let (outcome, status) = execution.run_into(&mut session, |_, bytes| {
-            output.extend_from_slice(bytes);
-            Ok(())
-        })?;
-        match (outcome, status) {
-            (Outcome::PoweredOff, Some(status)) => {
-                Ok((String::from_utf8_lossy(&output).into_owned(), status))
-            }
-            (Outcome::Interrupted(signal), _) => interrupted(signal),
-            (outcome, status) => {
-                bail!(
-                    "{outcome}; status {status:?}; the console:\n{}",
-                    session.last_words()
-                )
-            }
+        finish(execution, self.start(vm, shape)?)
+    }
+
+    /// Runs a command in Linux as `cargo xtask qemu` does with these flags and
+    /// `--exec`, and returns what it prints and its status.
+    pub(super) fn exec_by_flags(&self, flags: &[&str], command: &str) -> Result<(String, u8)> {
+        let execution = Execution::new();
+        let flags = [flags, &["--exec", command]].concat();
+        let machine = self.machine(&flags, Some(&execution))?;
+        finish(execution, self.start_machine(&machine)?)
+    }
+
+    /// Starts a machine whose console is talked to.
+    pub(super) fn talk_on(&self, machine: &MachineSpec) -> Result<Dialogue> {
+        Ok(Dialogue::new(self.start_machine(machine)?))
+    }
+
+    /// Returns the machine that `cargo xtask qemu` runs with these flags.
+    pub(super) fn machine(
+        &self,
+        flags: &[&str],
+        execution: Option<&Execution>,
+    ) -> Result<MachineSpec> {
+        let words = ["cargo xtask", "qemu"].iter().chain(flags);
+        match Cli::try_parse_from(words)?.command {
+            Command::Qemu(options) => modes::machine(&self.context.guests, *options, execution),
+            command => bail!("these flags are not for QEMU: {command:?}"),
         }
     }
 
@@ -161,7 +174,8 @@ impl Run<'_> {
         Ok(directory)
     }
 
-    fn linux(&self, purpose: Purpose) -> Result<VmSpec> {
+    /// Returns a virtual machine with Linux.
+    pub(super) fn linux(&self, purpose: Purpose) -> Result<VmSpec> {
         let guests = &self.context.guests;
         GuestLinux {
             kernel: guests.linux()?,
@@ -174,12 +188,35 @@ impl Run<'_> {
         let mut spec = MachineSpec::new(vm);
         spec.mode = self.context.mode;
         shape(&mut spec);
-        let prepared = Prepared::new(
-            self.context.workspace,
-            &spec,
-            &format!("test-{}.log", self.name),
-        )?;
+        self.start_machine(&spec)
+    }
+
+    fn start_machine(&self, spec: &MachineSpec) -> Result<Session> {
+        let log = format!("test-{}.log", self.name);
+        let prepared = Prepared::new(self.context.workspace, spec, &log)?;
         Session::start(prepared, Some(self.timeout))
+    }
+}
+
+/// Lets a command in Linux come to its end, and returns what it prints and its
+/// status.
+fn finish(execution: Execution, mut session: Session) -> Result<(String, u8)> {
+    let mut output = Vec::new();
+    let (outcome, status) = execution.run_into(&mut session, |_, bytes| {
+        output.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    match (outcome, status) {
+        (Outcome::PoweredOff, Some(status)) => {
+            Ok((String::from_utf8_lossy(&output).into_owned(), status))
+        }
+        (Outcome::Interrupted(signal), _) => interrupted(signal),
+        (outcome, status) => {
+            bail!(
+                "{outcome}; status {status:?}; the console:\n{}",
+                session.last_words()
+            )
+        }
     }
 }
 

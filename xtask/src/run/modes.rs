@@ -1,0 +1,214 @@
+//! Turns the options of `cargo xtask qemu` into a machine. Every mode of the
+//! command line is only a configuration.
+
+use anyhow::Result;
+
+use super::console;
+use super::exec::Execution;
+use super::spec::{Boot, GuestLinux, Initrd, MachineSpec, Mode, VmSpec};
+use crate::cli::QemuOptions;
+use crate::guest::Guests;
+use crate::guest::initramfs::Purpose;
+use crate::vms::{Description, Start, Vm};
+
+/// Virtual CPUs of a guest that nobody counts: of one that has the machine for
+/// itself, and of one that shares it.
+const VCPUS_ALONE: u32 = 4;
+const VCPUS_SHARING: u32 = 1;
+
+/// How many virtual machines `--multi-vm` runs.
+const SHARING_VMS: u32 = 2;
+
+/// Returns the machine that the options describe.
+pub(crate) fn machine(
+    guests: &Guests,
+    options: QemuOptions,
+    execution: Option<&Execution>,
+) -> Result<MachineSpec> {
+    let mut machine = match &options.vms {
+        Some(file) => described(guests, Description::read(file, options.pcpus)?)?,
+        None => chosen(guests, &options, execution)?,
+    };
+    if let Some(cpu) = options.cpu {
+        machine.cpu = cpu;
+    }
+    machine.qemu_args = options.qemu_arg;
+    machine.gdb = options.gdb;
+    if options.bare {
+        machine.mode = Mode::Bare;
+    }
+    Ok(machine)
+}
+
+/// Returns the machine of the virtual machines that flags choose.
+fn chosen(
+    guests: &Guests,
+    options: &QemuOptions,
+    execution: Option<&Execution>,
+) -> Result<MachineSpec> {
+    let vcpus = options.vcpus.unwrap_or(if options.multi_vm {
+        VCPUS_SHARING
+    } else {
+        VCPUS_ALONE
+    });
+    let vms = if options.multi_vm { SHARING_VMS } else { 1 };
+    // These two are about sharing a CPU.
+    let shares = options.linux || options.multi_vm;
+    let pcpus = options.pcpus.unwrap_or(if shares { 1 } else { vcpus });
+    let vms = (0..vms)
+        .map(|index| {
+            let mut vm = boots(guests, options, execution)?;
+            vm.name = format!("vm{index}");
+            vm.vcpus = vcpus;
+            vm.memory_mib = options.mem.unwrap_or(vm.memory_mib);
+            Ok(vm)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(MachineSpec::of(pcpus, vms))
+}
+
+/// Returns a virtual machine of usual size that boots what flags choose.
+fn boots(guests: &Guests, options: &QemuOptions, execution: Option<&Execution>) -> Result<VmSpec> {
+    let purpose = match (&options.exec, execution) {
+        (Some(command), Some(execution)) => Purpose::Exec {
+            command: command.clone(),
+            mark: execution.mark().to_owned(),
+        },
+        _ => console::shell_purpose(),
+    };
+    let mut vm = match (&options.kernel, &options.bios) {
+        (_, Some(bios)) => VmSpec::new(Boot::Firmware(bios.clone())),
+        // A kernel that takes a command is Linux, with the RAM disk built here.
+        (Some(kernel), None) if options.exec.is_some() => GuestLinux {
+            kernel: kernel.clone(),
+            purpose,
+        }
+        .vm(guests)?,
+        (Some(kernel), None) => VmSpec::new(Boot::Kernel(kernel.clone())),
+        (None, None) => GuestLinux {
+            kernel: guests.linux()?,
+            purpose,
+        }
+        .vm(guests)?,
+    };
+    if let Some(initrd) = &options.initrd {
+        vm.initrd = Some(Initrd::File(initrd.clone()));
+    }
+    if let Some(more) = &options.append {
+        vm.append(more);
+    }
+    Ok(vm)
+}
+
+/// Returns the machine that a file describes.
+fn described(guests: &Guests, description: Description) -> Result<MachineSpec> {
+    let vms = description
+        .vms
+        .into_iter()
+        .map(|vm| described_vm(guests, vm));
+    let mut machine = MachineSpec::of(description.pcpus, vms.collect::<Result<_>>()?);
+    if let Some(cpu) = description.cpu {
+        machine.cpu = cpu;
+    }
+    Ok(machine)
+}
+
+fn described_vm(guests: &Guests, described: Vm) -> Result<VmSpec> {
+    let mut vm = match described.start {
+        Start::Linux { exec } => GuestLinux {
+            kernel: guests.linux()?,
+            purpose: match exec {
+                Some(command) => Purpose::Run { command },
+                None => console::shell_purpose(),
+            },
+        }
+        .vm(guests)?,
+        Start::UBoot => VmSpec::new(Boot::Firmware(guests.u_boot()?)),
+        Start::Kernel(file) => VmSpec::new(Boot::Kernel(file)),
+        Start::Firmware(file) => VmSpec::new(Boot::Firmware(file)),
+    };
+    if let Some(file) = described.initrd {
+        vm.initrd = Some(Initrd::File(file));
+    }
+    if let Some(more) = &described.bootargs {
+        vm.append(more);
+    }
+    vm.name = described.name;
+    vm.vcpus = described.vcpus;
+    vm.memory_mib = described.memory_mib;
+    vm.affinity = described.affinity;
+    Ok(vm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::workspace::Workspace;
+    use clap::Parser;
+
+    /// Fetches nothing unless Linux or U-Boot is asked for.
+    fn guests() -> Guests {
+        Guests::new(&Workspace::find().unwrap())
+    }
+
+    fn by_flags(line: &str) -> MachineSpec {
+        let words = ["x", "qemu"].into_iter().chain(line.split(' '));
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Qemu(options) => machine(&guests(), *options, None).unwrap(),
+            other => panic!("not for QEMU: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_numbers_four_virtual_cpus_have_four_physical_ones() {
+        let machine = by_flags("--bios b");
+        let [vm] = machine.vms.as_slice() else {
+            panic!("one was asked for: {machine:?}");
+        };
+        assert_eq!((machine.pcpus, vm.vcpus, vm.memory_mib), (4, 4, 512));
+        assert_eq!(
+            (machine.cpu.as_str(), machine.mode),
+            ("max", Mode::Hypervisor)
+        );
+    }
+
+    #[test]
+    fn numbers_of_the_command_line_win() {
+        let machine = by_flags("--kernel k --vcpus 3 --pcpus 2 --mem 64 --cpu a --append b --bare");
+        let [vm] = machine.vms.as_slice() else {
+            panic!("one was asked for: {machine:?}");
+        };
+        assert_eq!((machine.pcpus, vm.vcpus, vm.memory_mib), (2, 3, 64));
+        assert_eq!((machine.cpu.as_str(), machine.mode), ("a", Mode::Bare));
+        assert_eq!(vm.bootargs.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_described_machine_is_the_one_that_runs() {
+        let description = Description {
+            pcpus: 2,
+            cpu: Some("cortex-a53".into()),
+            vms: vec![Vm {
+                name: "web".into(),
+                start: Start::Kernel("k".into()),
+                initrd: Some("i".into()),
+                bootargs: Some("quiet".into()),
+                vcpus: 2,
+                memory_mib: 32,
+                affinity: vec![1, 0],
+            }],
+        };
+        let machine = described(&guests(), description).unwrap();
+        let [vm] = machine.vms.as_slice() else {
+            panic!("one was described: {machine:?}");
+        };
+        assert_eq!((machine.pcpus, machine.cpu.as_str()), (2, "cortex-a53"));
+        assert_eq!((vm.name.as_str(), vm.vcpus, vm.memory_mib), ("web", 2, 32));
+        assert!(matches!(&vm.boot, Boot::Kernel(file) if file.as_os_str() == "k"));
+        assert!(matches!(&vm.initrd, Some(Initrd::File(file)) if file.as_os_str() == "i"));
+        assert!(!vm.offers_shell());
+        assert_eq!(vm.bootargs.as_deref(), Some("quiet"));
+        assert_eq!(vm.affinity, [1, 0]);
+    }
+}

@@ -1,0 +1,332 @@
+//! The file behind `--vms`: a machine and its virtual machines, in TOML.
+//!
+//! Everything that can be known before QEMU starts is checked here, and each
+//! error says file, line, key and what is allowed. The keys are described in
+//! `docs/vm-configuration.md`.
+
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use serde::Deserialize;
+use toml::{Spanned, Value};
+
+use entry::{Entry, Source};
+
+/// How many virtual or physical CPUs there may be.
+const CPUS: RangeInclusive<u32> = 1..=256;
+/// How much memory a virtual machine may have, in MiB.
+const MEMORY_MIB: RangeInclusive<u64> = 8..=65536;
+/// What a virtual machine has that does not say.
+const USUAL_VCPUS: u32 = 1;
+const USUAL_MEMORY_MIB: u64 = 512;
+
+/// What the keys may be.
+mod allowed {
+    pub(super) const CPUS: &str = "an integer from 1 to 256";
+    pub(super) const CPU: &str = "a CPU model as QEMU names it, such as \"cortex-a53\"";
+    pub(super) const MEMORY: &str =
+        "8 to 65536 MiB, as an integer of MiB or as \"512 MiB\" or \"2 GiB\"";
+    pub(super) const NAME: &str = "a letter, then letters, digits or ,._+- and at most 31 in all";
+    pub(super) const BOOTARGS: &str = "a string without control characters";
+    pub(super) const EXEC: &str = "a shell command that is not empty";
+}
+
+/// What a file describes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub(crate) pcpus: u32,
+    /// The CPU model, if the file names one.
+    pub(crate) cpu: Option<String>,
+    pub(crate) vms: Vec<Vm>,
+}
+
+/// One virtual machine.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Vm {
+    pub(crate) name: String,
+    pub(crate) start: Start,
+    /// A RAM disk of its own.
+    pub(crate) initrd: Option<PathBuf>,
+    pub(crate) bootargs: Option<String>,
+    pub(crate) vcpus: u32,
+    pub(crate) memory_mib: u64,
+    /// A physical CPU for each virtual one, or nothing.
+    pub(crate) affinity: Vec<u32>,
+}
+
+/// What a virtual machine starts with.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Debian's kernel; it runs this command, or offers a shell.
+    Linux { exec: Option<String> },
+    /// Debian's U-Boot.
+    UBoot,
+    /// A kernel from a file.
+    Kernel(PathBuf),
+    /// Firmware from a file.
+    Firmware(PathBuf),
+}
+
+/// The file as it is written. Values are looked at one by one, so that every
+/// complaint has the same form.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MachineTable {
+    pcpus: Option<Spanned<Value>>,
+    cpu: Option<Spanned<Value>>,
+    #[serde(default)]
+    vm: Vec<Spanned<VmTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a [[vm]] table")]
+struct VmTable {
+    name: Option<Spanned<Value>>,
+    linux: Option<Spanned<Value>>,
+    #[serde(rename = "u-boot")]
+    u_boot: Option<Spanned<Value>>,
+    kernel: Option<Spanned<Value>>,
+    firmware: Option<Spanned<Value>>,
+    initrd: Option<Spanned<Value>>,
+    bootargs: Option<Spanned<Value>>,
+    exec: Option<Spanned<Value>>,
+    vcpus: Option<Spanned<Value>>,
+    memory: Option<Spanned<Value>>,
+    affinity: Option<Spanned<Value>>,
+}
+
+impl Description {
+    /// Reads a file. `pcpus` is the number of physical CPUs, whatever the file
+    /// says; without either there are as many as the largest virtual machine
+    /// has.
+    ///
+    /// # Errors
+    /// The file's author is to blame.
+    pub(crate) fn read(file: &Path, pcpus: Option<u32>) -> Result<Self> {
+        let text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let source = Source::new(file, &text);
+        let table: MachineTable = source.deserialize()?;
+        let written = source
+            .entry("pcpus", &table.pcpus)
+            .map(|entry| entry.number(&CPUS, allowed::CPUS))
+            .transpose()?;
+        let cpu = source
+            .entry("cpu", &table.cpu)
+            .map(|entry| entry.text(allowed::CPU, |model| !model.is_empty()))
+            .transpose()?;
+        if table.vm.is_empty() {
+            return Err(anyhow!(
+                "{}: no virtual machine; allowed is one [[vm]] table or more",
+                file.display()
+            ));
+        }
+        let vms = table
+            .vm
+            .iter()
+            .map(|table| VmReader::new(&source, table).vm())
+            .collect::<Result<Vec<_>>>()?;
+        let largest = vms.iter().map(|vm| vm.vcpus).max().unwrap_or(USUAL_VCPUS);
+        let pcpus = pcpus.or(written).unwrap_or(largest);
+        let mut names = BTreeSet::new();
+        for (vm, table) in vms.iter().zip(&table.vm) {
+            let reader = VmReader::new(&source, table);
+            if let Some(entry) = reader.get("name")
+                && !names.insert(&vm.name)
+            {
+                return Err(entry.refuse("a name that no other [[vm]] has"));
+            }
+            if let Some(entry) = reader.get("affinity")
+                && vm.affinity.iter().any(|cpu| *cpu >= pcpus)
+            {
+                return Err(entry.refuse(format_args!(
+                    "numbers below {pcpus}, which is how many physical CPUs there are"
+                )));
+            }
+        }
+        Ok(Self {
+            pcpus,
+            cpu: cpu.map(str::to_owned),
+            vms,
+        })
+    }
+}
+
+/// Reads one `[[vm]]` table.
+struct VmReader<'a> {
+    source: &'a Source<'a>,
+    offset: usize,
+    /// What the table has.
+    entries: Vec<Entry<'a>>,
+}
+
+impl<'a> VmReader<'a> {
+    fn new(source: &'a Source<'a>, table: &'a Spanned<VmTable>) -> Self {
+        let keys = table.get_ref();
+        let entries = [
+            ("name", &keys.name),
+            ("linux", &keys.linux),
+            ("u-boot", &keys.u_boot),
+            ("kernel", &keys.kernel),
+            ("firmware", &keys.firmware),
+            ("initrd", &keys.initrd),
+            ("bootargs", &keys.bootargs),
+            ("exec", &keys.exec),
+            ("vcpus", &keys.vcpus),
+            ("memory", &keys.memory),
+            ("affinity", &keys.affinity),
+        ];
+        Self {
+            source,
+            offset: table.span().start,
+            entries: entries
+                .into_iter()
+                .filter_map(|(key, value)| source.entry(key, value))
+                .collect(),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<Entry<'a>> {
+        self.entries
+            .iter()
+            .find(|entry| entry.key() == key)
+            .copied()
+    }
+
+    fn vm(&self) -> Result<Vm> {
+        let name = self.get("name").ok_or_else(|| {
+            let missing = format!("[[vm]] has no name; allowed is {}", allowed::NAME);
+            self.source.error(self.offset, missing)
+        })?;
+        let name = name.text(allowed::NAME, is_name)?;
+        let vcpus = self
+            .get("vcpus")
+            .map(|entry| entry.number(&CPUS, allowed::CPUS))
+            .transpose()?
+            .unwrap_or(USUAL_VCPUS);
+        let memory = self.get("memory").map(|entry| {
+            memory_mib(entry.value())
+                .filter(|mib| MEMORY_MIB.contains(mib))
+                .ok_or_else(|| entry.refuse(allowed::MEMORY))
+        });
+        let start = self.start()?;
+        let bootargs = self.get("bootargs").map(|entry| {
+            let text = entry.text(allowed::BOOTARGS, |text| !text.contains(char::is_control));
+            text.map(str::to_owned)
+        });
+        let initrd = self.get("initrd").map(|entry| entry.file()).transpose()?;
+        Ok(Vm {
+            name: name.to_owned(),
+            start,
+            initrd,
+            bootargs: bootargs.transpose()?,
+            vcpus,
+            memory_mib: memory.transpose()?.unwrap_or(USUAL_MEMORY_MIB),
+            affinity: self.affinity(vcpus)?,
+        })
+    }
+
+    /// Finds out what to boot, and that nothing stands beside it that it
+    /// cannot use.
+    fn start(&self) -> Result<Start> {
+        let mut choice: Option<(Entry<'a>, Start)> = None;
+        for key in ["linux", "u-boot", "kernel", "firmware"] {
+            let Some(entry) = self.get(key) else {
+                continue;
+            };
+            let start = match key {
+                "kernel" => Start::Kernel(entry.file()?),
+                "firmware" => Start::Firmware(entry.file()?),
+                _ if !entry.flag()? => continue,
+                "linux" => Start::Linux { exec: self.exec()? },
+                _ => Start::UBoot,
+            };
+            if let Some((earlier, _)) = &choice {
+                let why = "allowed is one of linux, u-boot, kernel and firmware; there is also";
+                return Err(entry.misplaced(format_args!("{why} {}", earlier.key())));
+            }
+            choice = Some((entry, start));
+        }
+        let (chosen, start) = choice.ok_or_else(|| {
+            let missing = "[[vm]] has nothing to boot; allowed is one of linux = true, \
+                           u-boot = true, kernel and firmware";
+            self.source.error(self.offset, missing)
+        })?;
+        let useless: &[&str] = match start {
+            Start::Linux { exec: None } => &[],
+            // The command is in the RAM disk that is built for it.
+            Start::Linux { exec: Some(_) } => &["initrd"],
+            Start::Kernel(_) => &["exec"],
+            Start::UBoot | Start::Firmware(_) => &["exec", "initrd", "bootargs"],
+        };
+        match useless.iter().find_map(|key| self.get(key)) {
+            None => Ok(start),
+            Some(entry) => {
+                let beside = match start {
+                    Start::Linux { .. } => "exec",
+                    _ => chosen.key(),
+                };
+                Err(entry.misplaced(format_args!("not allowed beside {beside}")))
+            }
+        }
+    }
+
+    fn exec(&self) -> Result<Option<String>> {
+        let command = self.get("exec").map(|entry| {
+            let fits = |text: &str| !text.trim().is_empty() && !text.contains('\0');
+            entry.text(allowed::EXEC, fits).map(str::to_owned)
+        });
+        command.transpose()
+    }
+
+    /// Returns the numbers of CPUs, which may not exist.
+    fn affinity(&self, vcpus: u32) -> Result<Vec<u32>> {
+        let Some(entry) = self.get("affinity") else {
+            return Ok(Vec::new());
+        };
+        let cpus = entry.value().as_array().and_then(|list| {
+            let number = |value: &Value| u32::try_from(value.as_integer()?).ok();
+            list.iter().map(number).collect::<Option<Vec<_>>>()
+        });
+        cpus.filter(|cpus| cpus.len() == vcpus as usize)
+            .ok_or_else(|| {
+                let allowed = "a list with the number of a physical CPU for each virtual one";
+                entry.refuse(format_args!("{allowed}, of which there are {vcpus}"))
+            })
+    }
+}
+
+/// Reads an amount of memory: an integer of MiB, or a text with a unit.
+fn memory_mib(value: &Value) -> Option<u64> {
+    if let Some(number) = value.as_integer() {
+        return u64::try_from(number).ok();
+    }
+    let text = value.as_str()?;
+    let digits = text.trim_end_matches(|end: char| !end.is_ascii_digit());
+    let unit = text.strip_prefix(digits)?.trim_start();
+    let scale = match unit {
+        "MiB" => 1,
+        "GiB" => 1024,
+        _ => return None,
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(scale)
+}
+
+/// Tells whether this can be the name of a node in a device tree.
+fn is_name(name: &str) -> bool {
+    (1..=31).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b",._+-".contains(&byte))
+}

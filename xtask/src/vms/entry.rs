@@ -1,0 +1,140 @@
+//! One key of the file, its value, and what to say if it is refused.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Error, Result, anyhow};
+use serde::de::DeserializeOwned;
+use toml::{Spanned, Value};
+
+/// What the parser says and what it means to someone who writes such a file,
+/// where there is one list: that of the virtual machines.
+const WORDS: [(&str, &str); 2] = [
+    ("unknown field", "unknown key"),
+    ("expected a sequence", "expected [[vm]] tables"),
+];
+
+/// The file's text and where it came from.
+pub(super) struct Source<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+/// A key that the file has.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'a> {
+    source: &'a Source<'a>,
+    key: &'static str,
+    value: &'a Spanned<Value>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        Self { file, text }
+    }
+
+    /// Reads the whole file into `T`.
+    pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T> {
+        toml::from_str(self.text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            let message = WORDS
+                .iter()
+                .fold(error.message().to_owned(), |message, (theirs, ours)| {
+                    message.replace(theirs, ours)
+                });
+            let line = self.text.lines().nth(self.line(offset) - 1);
+            let line = line.unwrap_or_default().trim();
+            self.error(offset, format_args!("{message}, in the line `{line}`"))
+        })
+    }
+
+    /// Returns the number of the line with the byte at `offset`.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        let before = self.text.bytes().take(offset);
+        1 + before.filter(|byte| *byte == b'\n').count()
+    }
+
+    /// Says what is wrong at `offset`.
+    pub(super) fn error(&self, offset: usize, what: impl Display) -> Error {
+        anyhow!("{}:{}: {what}", self.file.display(), self.line(offset))
+    }
+
+    /// Returns the entry for a key, if the file has it.
+    pub(super) fn entry(
+        &'a self,
+        key: &'static str,
+        value: &'a Option<Spanned<Value>>,
+    ) -> Option<Entry<'a>> {
+        value.as_ref().map(|value| Entry {
+            source: self,
+            key,
+            value,
+        })
+    }
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn key(&self) -> &'static str {
+        self.key
+    }
+
+    pub(super) fn value(&self) -> &'a Value {
+        self.value.get_ref()
+    }
+
+    /// Returns where the value is.
+    pub(super) fn offset(&self) -> usize {
+        self.value.span().start
+    }
+
+    /// Says that the value is none of what is allowed.
+    pub(super) fn refuse(&self, allowed: impl Display) -> Error {
+        let (key, value) = (self.key, self.value());
+        self.source.error(
+            self.offset(),
+            format_args!("{key} = {value}; allowed is {allowed}"),
+        )
+    }
+
+    /// Says that the key has no place beside the others.
+    pub(super) fn misplaced(&self, why: impl Display) -> Error {
+        self.source
+            .error(self.offset(), format_args!("{}: {why}", self.key))
+    }
+
+    pub(super) fn number(&self, range: &RangeInclusive<u32>, allowed: &str) -> Result<u32> {
+        let number = self.value().as_integer();
+        number
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| self.refuse(allowed))
+    }
+
+    pub(super) fn text(&self, allowed: &str, fits: impl Fn(&str) -> bool) -> Result<&'a str> {
+        let text = self.value().as_str();
+        text.filter(|text| fits(text))
+            .ok_or_else(|| self.refuse(allowed))
+    }
+
+    pub(super) fn flag(&self) -> Result<bool> {
+        let flag = self.value().as_bool();
+        flag.ok_or_else(|| self.refuse("true or false"))
+    }
+
+    /// Returns the path of a file that exists, seen from the file that names it.
+    pub(super) fn file(&self) -> Result<PathBuf> {
+        let name = self.text("the path of a file, relative to this one", |name| {
+            !name.is_empty()
+        })?;
+        let directory = self.source.file.parent().unwrap_or(Path::new(""));
+        let path = directory.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let path = path.display();
+        Err(self.refuse(format_args!(
+            "the path of a file, relative to this one; {path} does not exist or is no file"
+        )))
+    }
+}

@@ -1,0 +1,392 @@
+//! What is accepted, and one clear error for each thing that is not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+/// A file of its own for one test, with a kernel beside it.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(text: &str) -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("armature-vms-{}-{count}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("kernel"), "a kernel").unwrap();
+        fs::write(directory.join("vms.toml"), text).unwrap();
+        Self(directory)
+    }
+
+    fn read(&self) -> Result<Description> {
+        Description::read(&self.0.join("vms.toml"), None)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // What stays behind is small and lies where such things do.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Checks that the file is refused with this message at this line, and nothing
+/// else is said.
+#[track_caller]
+fn refused(text: &str, line: u32, message: &str) {
+    let written = Written::new(text);
+    let error = format!("{:#}", written.read().unwrap_err());
+    let directory = written.0.display();
+    let expected = format!("{directory}/vms.toml:{line}: {message}");
+    let expected = expected.replace("DIR", &directory.to_string());
+    assert_eq!(error, expected);
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// Checks one line in a virtual machine that is right otherwise; it is line 4.
+#[track_caller]
+fn line_refused(line: &str, message: &str) {
+    let text = format!("[[vm]]\nname = 'a'\nlinux = true\n{line}\n");
+    refused(&text, 4, message);
+}
+
+#[test]
+fn a_file_says_what_it_means() {
+    let written = Written::new(
+        "pcpus = 3\ncpu = 'cortex-a53'\n\
+         [[vm]]\nname = 'web-1'\nlinux = true\nbootargs = 'quiet'\nexec = 'uname\nid'\n"
+            .replace("'uname\nid'", "'''uname\nid'''")
+            .as_str(),
+    );
+    let description = written.read().unwrap();
+    assert_eq!(description.pcpus, 3);
+    assert_eq!(description.cpu.as_deref(), Some("cortex-a53"));
+    assert_eq!(
+        description.vms,
+        [Vm {
+            name: "web-1".into(),
+            start: Start::Linux {
+                exec: Some("uname\nid".into())
+            },
+            initrd: None,
+            bootargs: Some("quiet".into()),
+            vcpus: USUAL_VCPUS,
+            memory_mib: USUAL_MEMORY_MIB,
+            affinity: vec![],
+        }]
+    );
+}
+
+#[test]
+fn files_are_sought_beside_the_file_that_names_them() {
+    let written = Written::new(
+        "[[vm]]\nname = 'a'\nkernel = 'kernel'\ninitrd = 'kernel'\nvcpus = 2\naffinity = [1, 0]\n\
+         [[vm]]\nname = 'b'\nfirmware = 'kernel'\nmemory = '1 GiB'\n",
+    );
+    let Description { pcpus, vms, .. } = written.read().unwrap();
+    let file = written.0.join("kernel");
+    assert_eq!(pcpus, 2, "as many as the largest virtual machine has");
+    let [a, b] = vms.as_slice() else {
+        panic!("two were asked for: {vms:?}");
+    };
+    assert_eq!(a.start, Start::Kernel(file.clone()));
+    assert_eq!(a.initrd.as_ref(), Some(&file));
+    assert_eq!(a.affinity, [1, 0]);
+    assert_eq!(b.start, Start::Firmware(file));
+    assert_eq!(b.memory_mib, 1024);
+}
+
+#[test]
+fn memory_is_a_number_of_mib_or_has_a_unit() {
+    let mib = |text: &str| memory_mib(&Value::from(text));
+    assert_eq!(memory_mib(&Value::from(64)), Some(64));
+    assert_eq!(mib("512 MiB"), Some(512));
+    assert_eq!(mib("512MiB"), Some(512));
+    assert_eq!(mib("2 GiB"), Some(2048));
+    for wrong in [
+        "512",
+        "MiB",
+        "",
+        "1.5 GiB",
+        "-1 MiB",
+        "1 TB",
+        "18446744073709551615 GiB",
+    ] {
+        assert_eq!(mib(wrong), None, "{wrong:?}");
+    }
+    assert_eq!(memory_mib(&Value::from(-1)), None);
+    assert_eq!(memory_mib(&Value::from(1.5)), None);
+}
+
+#[test]
+fn the_command_line_has_the_last_word_on_physical_cpus() {
+    let written = Written::new("pcpus = 2\n[[vm]]\nname = 'a'\nlinux = true\naffinity = [1]\n");
+    let file = written.0.join("vms.toml");
+    assert_eq!(Description::read(&file, Some(4)).unwrap().pcpus, 4);
+    let error = Description::read(&file, Some(1)).unwrap_err().to_string();
+    assert!(
+        error.contains("vms.toml:5: affinity = [1]; allowed is"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_example_can_be_read() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/vms");
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        let description = Description::read(&path, None);
+        let description = description.unwrap_or_else(|error| panic!("{error:#}"));
+        assert!(description.vms.len() > 1, "{}", path.display());
+        names.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "eight-small.toml",
+            "firmware-beside-linux.toml",
+            "two-linux.toml"
+        ]
+    );
+}
+
+#[test]
+fn the_page_that_lists_the_keys_shows_a_file_that_has_no_others() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vm-configuration.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let (_, block) = text.split_once("```toml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let table: MachineTable = Source::new(&page, block).deserialize().unwrap();
+    assert_eq!(table.vm.len(), 2);
+}
+
+#[test]
+fn eight_small_is_eight_machines_of_two_on_four_that_end_by_themselves() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/vms/eight-small.toml");
+    let description = Description::read(&file, None).unwrap();
+    assert_eq!((description.pcpus, description.vms.len()), (4, 8));
+    for vm in description.vms {
+        assert_eq!(vm.vcpus, 2);
+        assert!(matches!(vm.start, Start::Linux { exec: Some(_) }));
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Description::read(Path::new("no/such.toml"), None).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read no/such.toml");
+}
+
+#[test]
+fn text_that_is_no_toml_is_refused_at_its_line() {
+    refused(
+        "pcpus = 1\n[[vm]\n",
+        2,
+        "unclosed array table, expected `]`, in the line `[[vm]`",
+    );
+    refused(
+        "pcpus = 1\npcpus = 2\n",
+        2,
+        "duplicate key, in the line `pcpus = 2`",
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_with_those_that_are_allowed() {
+    refused(
+        "pcpu = 1\n",
+        1,
+        "unknown key `pcpu`, expected one of `pcpus`, `cpu`, `vm`, in the line `pcpu = 1`",
+    );
+    line_refused(
+        "ram = 64",
+        "unknown key `ram`, expected one of `name`, `linux`, `u-boot`, `kernel`, `firmware`, \
+         `initrd`, `bootargs`, `exec`, `vcpus`, `memory`, `affinity`, in the line `ram = 64`",
+    );
+}
+
+#[test]
+fn a_machine_without_virtual_machines_is_refused() {
+    let written = Written::new("pcpus = 1\n");
+    let error = written.read().unwrap_err().to_string();
+    assert!(
+        error.ends_with("vms.toml: no virtual machine; allowed is one [[vm]] table or more"),
+        "{error}"
+    );
+    refused(
+        "vm = 3\n",
+        1,
+        "invalid type: integer `3`, expected [[vm]] tables, in the line `vm = 3`",
+    );
+    refused(
+        "[vm]\nname = 'a'\n",
+        1,
+        "invalid type: map, expected [[vm]] tables, in the line `[vm]`",
+    );
+    refused(
+        "vm = [3]\n",
+        1,
+        "invalid type: integer `3`, expected a [[vm]] table, in the line `vm = [3]`",
+    );
+}
+
+#[test]
+fn physical_cpus_are_1_to_256_and_of_a_model() {
+    refused(
+        "pcpus = 0\n",
+        1,
+        "pcpus = 0; allowed is an integer from 1 to 256",
+    );
+    refused(
+        "\npcpus = 257\n",
+        2,
+        "pcpus = 257; allowed is an integer from 1 to 256",
+    );
+    refused(
+        "pcpus = 'two'\n",
+        1,
+        "pcpus = \"two\"; allowed is an integer from 1 to 256",
+    );
+    refused(
+        "cpu = ''\n",
+        1,
+        "cpu = \"\"; allowed is a CPU model as QEMU names it, such as \"cortex-a53\"",
+    );
+}
+
+#[test]
+fn names_are_there_and_fit_a_device_tree() {
+    let allowed = "a letter, then letters, digits or ,._+- and at most 31 in all";
+    refused(
+        "pcpus = 1\n[[vm]]\nlinux = true\n",
+        2,
+        &format!("[[vm]] has no name; allowed is {allowed}"),
+    );
+    for wrong in ["1st", "a b", "", "a/b", "abcdefghijklmnopqrstuvwxyz012345"] {
+        refused(
+            &format!("[[vm]]\nname = \"{wrong}\"\nlinux = true\n"),
+            2,
+            &format!("name = \"{wrong}\"; allowed is {allowed}"),
+        );
+    }
+}
+
+#[test]
+fn a_name_used_twice_is_refused_the_second_time() {
+    refused(
+        "[[vm]]\nname = 'a'\nlinux = true\n\n[[vm]]\nname = 'a'\nlinux = true\n",
+        6,
+        "name = \"a\"; allowed is a name that no other [[vm]] has",
+    );
+}
+
+#[test]
+fn exactly_one_thing_is_booted() {
+    refused(
+        "[[vm]]\nname = 'a'\nlinux = false\n",
+        1,
+        "[[vm]] has nothing to boot; allowed is one of linux = true, u-boot = true, kernel and \
+         firmware",
+    );
+    let one = "allowed is one of linux, u-boot, kernel and firmware; there is also";
+    refused(
+        "[[vm]]\nname = 'a'\nkernel = 'kernel'\nfirmware = 'kernel'\n",
+        4,
+        &format!("firmware: {one} kernel"),
+    );
+    line_refused("u-boot = true", &format!("u-boot: {one} linux"));
+    refused(
+        "[[vm]]\nname = 'a'\nlinux = 1\n",
+        3,
+        "linux = 1; allowed is true or false",
+    );
+}
+
+#[test]
+fn missing_files_are_named() {
+    let missing = "allowed is the path of a file, relative to this one; DIR/none does not exist \
+                   or is no file";
+    for key in ["kernel", "firmware"] {
+        refused(
+            &format!("[[vm]]\nname = 'a'\n{key} = 'none'\n"),
+            3,
+            &format!("{key} = \"none\"; {missing}"),
+        );
+    }
+    line_refused("initrd = 'none'", &format!("initrd = \"none\"; {missing}"));
+    line_refused(
+        "initrd = 1",
+        "initrd = 1; allowed is the path of a file, relative to this one",
+    );
+}
+
+#[test]
+fn virtual_cpus_are_1_to_256() {
+    for wrong in ["0", "257", "-1", "1.0", "\"1\"", "9223372036854775807"] {
+        line_refused(
+            &format!("vcpus = {wrong}"),
+            &format!("vcpus = {wrong}; allowed is an integer from 1 to 256"),
+        );
+    }
+}
+
+#[test]
+fn memory_has_bounds_and_units() {
+    let allowed = "8 to 65536 MiB, as an integer of MiB or as \"512 MiB\" or \"2 GiB\"";
+    for wrong in ["7", "65537", "\"65 GiB\"", "\"512\"", "\"512 MB\"", "true"] {
+        line_refused(
+            &format!("memory = {wrong}"),
+            &format!("memory = {wrong}; allowed is {allowed}"),
+        );
+    }
+}
+
+#[test]
+fn affinity_names_a_cpu_of_the_machine_for_each_virtual_one() {
+    let list = "allowed is a list with the number of a physical CPU for each virtual one, of \
+                which there are 1";
+    for wrong in ["0", "[]", "[0, 0]", "[-1]", "[\"0\"]"] {
+        line_refused(
+            &format!("affinity = {wrong}"),
+            &format!("affinity = {wrong}; {list}"),
+        );
+    }
+    line_refused(
+        "affinity = [1]",
+        "affinity = [1]; allowed is numbers below 1, which is how many physical CPUs there are",
+    );
+}
+
+#[test]
+fn commands_and_command_lines_are_texts() {
+    line_refused(
+        "bootargs = \"a\\u0000b\"",
+        "bootargs = \"a\\u0000b\"; allowed is a string without control characters",
+    );
+    line_refused(
+        "exec = ' '",
+        "exec = \" \"; allowed is a shell command that is not empty",
+    );
+}
+
+#[test]
+fn keys_that_would_do_nothing_are_refused() {
+    let beside = |start: &str, key: &str, what: &str| {
+        refused(
+            &format!("[[vm]]\nname = 'a'\n{start}\n{key} = 'kernel'\n"),
+            4 + u32::try_from(start.matches('\n').count()).unwrap(),
+            &format!("{key}: not allowed beside {what}"),
+        );
+    };
+    beside("linux = true\nexec = 'true'", "initrd", "exec");
+    beside("kernel = 'kernel'", "exec", "kernel");
+    for key in ["exec", "initrd", "bootargs"] {
+        beside("firmware = 'kernel'", key, "firmware");
+        beside("u-boot = true", key, "u-boot");
+    }
+}
