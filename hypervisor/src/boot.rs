@@ -426,6 +426,7 @@ pub(crate) fn run_cpu(
 /// Turns the machine off; if a VM failed, resets it instead, which whoever
 /// started the machine sees as a failure.
 fn end(machinery: &Machinery, hypervisor: &Hypervisor) -> ! {
+    hypervisor.console().finish();
     if let Some(firmware) = machinery.firmware {
         if hypervisor.any_fault() {
             firmware.system_reset();

@@ -1,47 +1,65 @@
-//! The machine's UART, shared by the log and by the guest that it shows.
+//! The machine's UART, shared by the log, the VMs and the monitor.
+//!
+//! The serial line of every VM ends here. One of them, or the monitor, has the
+//! focus: it is typed to, and what it prints appears at once. What the others
+//! print appears line by line with a tag. With one VM all bytes pass unchanged,
+//! but for Ctrl-], which begins a key of the console itself.
+
+mod editor;
+mod escape;
+mod input;
+mod mux;
+mod port;
+mod uart;
 
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use primecell_devices::SerialBackend;
 use spin::Once;
 use vm_contract::{VcpuId, VmId};
 
+pub use editor::TypedLine;
+pub use uart::HostUart;
+
+use crate::cpu::Machine;
 use crate::lock::{RankedLock, rank};
 use crate::vm::Vm;
+use mux::{Mux, Writer};
+use port::Port;
 
-/// What the hypervisor needs of a UART's driver.
-pub trait HostUart: Send {
-    /// Sends as many of `bytes` as fit at once; returns how many those were.
-    fn transmit(&mut self, bytes: &[u8]) -> usize;
+/// What the console's own keys do.
+const KEYS: &str = "[armature] console: Ctrl-] and then n: next VM, 0-9: that VM, \
+                    m: monitor, ?: this line, Ctrl-]: itself";
 
-    /// Takes one received byte.
-    fn receive(&mut self) -> Option<u8>;
+/// How many bytes are received before guests go on.
+const INPUT_PER_SERVICE: usize = 128;
 
-    /// Asks for an interrupt while there is something to receive.
-    fn listen_receive(&mut self, on: bool);
+/// How long a line that a VM does not continue is kept whole, in milliseconds.
+const PATIENCE_MS: u64 = 100;
 
-    /// Asks for an interrupt when there is room to transmit.
-    fn listen_transmit(&mut self, on: bool);
-}
-
-/// The UART and the flow control between it and the guest.
+/// The UART, and who has it.
 pub struct Console {
-    uart: RankedLock<Shared, { rank::CONSOLE }>,
-    /// The guest's receive FIFO was full; bytes wait in the UART. Changed under
-    /// the lock of `uart` only.
-    receive_held: AtomicBool,
-    /// The VMs whose serial lines are connected; the first one gets the input.
-    connected: Once<Vec<Weak<Vm>>>,
+    mux: RankedLock<Mux, { rank::CONSOLE }>,
+    /// The main loop of some CPU has something to do here. A hint.
+    attention: AtomicBool,
+    connected: Once<Connected>,
 }
 
-struct Shared {
-    uart: Box<dyn HostUart>,
-    /// Whether the last byte sent ended a line.
-    at_line_start: bool,
+/// The other ends of the serial lines.
+struct Connected {
+    machine: &'static dyn Machine,
+    lines: Vec<SerialLine>,
+}
+
+struct SerialLine {
+    vm: Weak<Vm>,
+    /// Something was typed for which the guest's UART had no room. Set under the
+    /// lock of that UART.
+    input_waits: AtomicBool,
 }
 
 impl Console {
@@ -49,170 +67,217 @@ impl Console {
     #[must_use]
     pub fn new(uart: Box<dyn HostUart>) -> Self {
         Self {
-            uart: RankedLock::new(Shared {
-                uart,
-                at_line_start: true,
-            }),
-            receive_held: AtomicBool::new(false),
+            mux: RankedLock::new(Mux::new(uart)),
+            attention: AtomicBool::new(false),
             connected: Once::new(),
         }
     }
 
-    /// Connects the serial lines of `vms`. What is typed goes to the first.
-    pub fn connect(&self, vms: &[Arc<Vm>]) {
+    /// Connects the serial lines of `vms`, which are in the order of their
+    /// identities. The first one gets the focus.
+    pub fn connect(&self, vms: &[Arc<Vm>], machine: &'static dyn Machine) {
+        self.connected.call_once(|| {
+            let ports = vms.iter().map(|vm| Port::new(vm.name())).collect();
+            let patience = machine.ticks_per_second() * PATIENCE_MS / 1000;
+            self.mux.lock().connect(ports, patience);
+            let lines = vms.iter().map(|vm| SerialLine {
+                vm: Arc::downgrade(vm),
+                input_waits: AtomicBool::new(false),
+            });
+            Connected {
+                machine,
+                lines: lines.collect(),
+            }
+        });
+    }
+
+    /// Begins to receive. Tells about the keys if there is something to choose.
+    pub fn listen(&self) {
+        if self.lines().len() > 1 {
+            self.print(format_args!("{KEYS}"));
+        }
+        self.mux.lock().uart.listen_receive(true);
+    }
+
+    fn lines(&self) -> &[SerialLine] {
         self.connected
-            .call_once(|| vms.iter().map(Arc::downgrade).collect());
+            .get()
+            .map_or(&[], |connected| &connected.lines)
+    }
+
+    fn now(&self) -> u64 {
+        self.connected
+            .get()
+            .map_or(0, |connected| connected.machine.now_ticks())
     }
 
     /// Answers the UART's interrupt. `current` is the vCPU on whose behalf this
     /// CPU acts.
     pub fn service(&self, current: Option<(VmId, VcpuId)>) {
-        let mut output_waits = false;
-        for (n, vm) in self.connected.get().into_iter().flatten().enumerate() {
-            let Some(vm) = vm.upgrade() else { continue };
-            let current = current
-                .filter(|(id, _)| *id == vm.id())
-                .map(|(_, vcpu)| vcpu);
-            output_waits |= vm.send_serial(current);
-            if n == 0 {
-                vm.receive_serial(current);
+        let now = self.now();
+        let focus = {
+            let mut mux = self.mux.lock();
+            mux.resume();
+            mux.focus
+        };
+        let on_behalf = |vm: &Vm| current.and_then(|(id, vcpu)| (id == vm.id()).then_some(vcpu));
+        if let Writer::Vm(n) = focus
+            && let Some(vm) = self.lines().get(n).and_then(|line| line.vm.upgrade())
+        {
+            vm.send_serial(on_behalf(&vm));
+        }
+        self.mux.lock().show_lines(now);
+        for _ in 0..INPUT_PER_SERVICE {
+            if !self.mux.lock().input(now) {
+                break;
             }
         }
-        if !output_waits {
-            self.uart.lock().uart.listen_transmit(false);
+        for (n, line) in self.lines().iter().enumerate() {
+            let Some(vm) = line.vm.upgrade() else {
+                continue;
+            };
+            if focus != Writer::Vm(n) {
+                vm.send_serial(on_behalf(&vm));
+            }
+            if self.mux.lock().has_input(n) {
+                vm.receive_serial(on_behalf(&vm));
+            }
         }
+        let mut mux = self.mux.lock();
+        mux.sate();
+        self.note_attention(&mux);
     }
 
-    /// Begins to receive.
-    pub fn listen(&self) {
-        self.uart.lock().uart.listen_receive(true);
+    fn note_attention(&self, mux: &Mux) {
+        let wanted = mux.entered || mux.has_lines();
+        self.attention.store(wanted, Ordering::Relaxed);
     }
 
-    /// Writes a line of the hypervisor's own, beginning on a new line. Waits
+    /// Tells whether [`attend`](Self::attend) has something to do.
+    #[inline]
+    #[must_use]
+    pub fn wants_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed)
+    }
+
+    /// Returns when to [`attend`](Self::attend) at the latest, in counter ticks.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        if !self.wants_attention() {
+            return None;
+        }
+        let patience = self.mux.lock().patience();
+        Some(self.now() + patience)
+    }
+
+    /// Shows lines that had to wait, and returns what was entered to the
+    /// monitor. It is to be [`answered`](Self::answered).
+    #[must_use]
+    pub fn attend(&self) -> Option<TypedLine> {
+        let now = self.now();
+        let mut mux = self.mux.lock();
+        mux.show_lines(now);
+        let entered = mux.take_entered();
+        self.note_attention(&mux);
+        entered
+    }
+
+    /// Lets the monitor be typed to again. What was typed meanwhile is in the
+    /// UART, whose interrupt is still asserted.
+    pub fn answered(&self) {
+        self.mux.lock().answered();
+    }
+
+    /// Writes a line of the hypervisor's log, beginning on a new line. Waits
     /// for the UART to take all of it.
     pub fn log(&self, arguments: fmt::Arguments<'_>) {
-        let mut shared = self.uart.lock();
-        if !shared.at_line_start {
-            shared.send_all(b"\r\n");
+        self.print(format_args!("[armature] {arguments}"));
+    }
+
+    /// Writes a line, beginning on a new line. Waits for the UART to take all of
+    /// it.
+    pub fn print(&self, arguments: fmt::Arguments<'_>) {
+        self.mux.lock().write_line(arguments);
+    }
+
+    /// Takes what there is room for of a VM's output. Asks for the UART's
+    /// interrupt if that was not all.
+    pub fn transmit(&self, vm: VmId, bytes: &[u8]) -> usize {
+        // Without others nobody asks how long ago something was printed.
+        let several = self.lines().len() > 1;
+        let now = if several { self.now() } else { 0 };
+        let mut mux = self.mux.lock();
+        let taken = mux.transmit(usize::from(vm.raw()), bytes, now);
+        if several {
+            self.note_attention(&mux);
         }
-        // The sink never fails.
-        let _ = write!(LineWriter(&mut shared), "[armature] {arguments}");
-        shared.send_all(b"\r\n");
+        taken
     }
 
-    /// Sends what fits of a guest's output; asks for an interrupt when there is
-    /// room again if not all of it did.
-    pub fn transmit(&self, bytes: &[u8]) -> usize {
-        let mut shared = self.uart.lock();
-        let sent = shared.uart.transmit(bytes);
-        if let Some(last) = bytes.get(..sent).and_then(<[u8]>::last) {
-            shared.at_line_start = *last == b'\n';
+    /// Takes one byte that was typed to a VM.
+    pub fn take_input(&self, vm: VmId) -> Option<u8> {
+        self.mux.lock().take_input(usize::from(vm.raw()))
+    }
+
+    /// Records whether the VM's UART has no room for what was typed.
+    pub(crate) fn set_input_waits(&self, vm: VmId, waits: bool) {
+        if let Some(line) = self.lines().get(usize::from(vm.raw())) {
+            line.input_waits.store(waits, Ordering::Relaxed);
         }
-        if sent < bytes.len() {
-            shared.uart.listen_transmit(true);
-        }
-        sent
     }
 
-    /// Takes a received byte for the guest.
-    pub fn receive(&self) -> Option<u8> {
-        self.uart.lock().uart.receive()
-    }
-
-    /// Stops receiving until [`release_receive`](Self::release_receive): the
-    /// guest has no room. Bytes wait in the UART and beyond, none is lost.
-    pub fn hold_receive(&self) {
-        let mut shared = self.uart.lock();
-        self.receive_held.store(true, Ordering::Relaxed);
-        shared.uart.listen_receive(false);
-    }
-
-    /// Receives again, if that was on hold: the guest has read its FIFO.
+    /// Tells whether something was typed for which the VM's UART had no room.
     #[inline]
-    pub fn release_receive(&self) {
-        if self.receive_held.load(Ordering::Relaxed) {
-            let mut shared = self.uart.lock();
-            self.receive_held.store(false, Ordering::Relaxed);
-            shared.uart.listen_receive(true);
-        }
+    pub(crate) fn input_waits(&self, vm: VmId) -> bool {
+        self.lines()
+            .get(usize::from(vm.raw()))
+            .is_some_and(|line| line.input_waits.load(Ordering::Relaxed))
     }
-}
 
-impl Shared {
-    fn send_all(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let sent = self.uart.transmit(bytes);
-            bytes = bytes.get(sent..).unwrap_or_default();
-        }
-        self.at_line_start = true;
+    /// Records that a VM begins a life: what it printed in the one before is
+    /// complete.
+    pub fn begin(&self, vm: VmId) {
+        let now = self.now();
+        self.mux.lock().end(usize::from(vm.raw()), true, now);
     }
-}
 
-/// Sends text, with line feeds as a terminal wants them.
-struct LineWriter<'a>(&'a mut Shared);
+    /// Records that a VM is off.
+    pub fn end(&self, vm: VmId) {
+        let now = self.now();
+        self.mux.lock().end(usize::from(vm.raw()), false, now);
+    }
 
-impl Write for LineWriter<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for (n, line) in text.split('\n').enumerate() {
-            if n > 0 {
-                self.0.send_all(b"\r\n");
+    /// Sends what still waits when all VMs are off. Waits for the UART to take
+    /// all of it.
+    pub fn finish(&self) {
+        for vm in self.lines().iter().filter_map(|line| line.vm.upgrade()) {
+            while vm.send_serial(None) {
+                self.mux.lock().finish();
             }
-            self.0.send_all(line.as_bytes());
         }
-        Ok(())
+        self.mux.lock().finish();
     }
 }
 
-/// The end of a guest's serial line that is connected to the console.
-pub struct GuestSerial(pub Arc<Console>);
+/// The end of a VM's serial line that is connected to the console.
+pub struct GuestSerial {
+    console: Arc<Console>,
+    vm: VmId,
+}
+
+impl GuestSerial {
+    /// Returns the end of the serial line of `vm`.
+    #[must_use]
+    pub const fn new(console: Arc<Console>, vm: VmId) -> Self {
+        Self { console, vm }
+    }
+}
 
 impl SerialBackend for GuestSerial {
     fn transmit(&mut self, bytes: &[u8]) -> usize {
-        self.0.transmit(bytes)
+        self.console.transmit(self.vm, bytes)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::FakeUart;
-
-    #[test]
-    fn a_log_line_never_continues_a_guests_line() {
-        let uart = FakeUart::default();
-        let console = Console::new(Box::new(uart.clone()));
-        assert_eq!(console.transmit(b"login: "), 7);
-        console.log(format_args!("one\ntwo"));
-        console.log(format_args!("three"));
-        assert_eq!(
-            uart.sent(),
-            "login: \r\n[armature] one\r\ntwo\r\n[armature] three\r\n"
-        );
-    }
-
-    #[test]
-    fn a_full_uart_asks_for_room_and_takes_the_rest_later() {
-        let uart = FakeUart::default();
-        uart.set_room(3);
-        let console = Console::new(Box::new(uart.clone()));
-        assert_eq!(console.transmit(b"12345"), 3);
-        assert!(uart.listens_transmit());
-        uart.set_room(8);
-        assert_eq!(console.transmit(b"45"), 2);
-        console.service(None);
-        assert!(!uart.listens_transmit(), "nothing waits any more");
-        assert_eq!(uart.sent(), "12345");
-    }
-
-    #[test]
-    fn reception_is_held_and_released_once() {
-        let uart = FakeUart::default();
-        let console = Console::new(Box::new(uart.clone()));
-        console.listen();
-        assert!(uart.listens_receive());
-        console.hold_receive();
-        assert!(!uart.listens_receive());
-        console.release_receive();
-        assert!(uart.listens_receive());
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ pub mod frames;
 pub mod loader;
 pub mod lock;
 pub mod machine;
+pub mod monitor;
 pub mod physical_timer;
 mod psci;
 pub mod ranges;

@@ -12,10 +12,21 @@ use crate::console::Console;
 use crate::cpu::{Machine, PcpuId};
 use crate::dispatch::VmFault;
 use crate::vm::Vm;
-use crate::vm::power::StopReason;
+use crate::vm::power::{Phase, StopReason};
 
 /// No vCPU runs.
 const NOBODY: u32 = u32::MAX;
+
+/// Why a VM cannot be started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestartError {
+    /// The last VM has stopped.
+    #[error("the machine's work is over")]
+    Over,
+    /// It is about to stop or to start.
+    #[error("it stops or starts just now")]
+    Busy,
+}
 
 /// Everything that all CPUs share. Built by the boot CPU, never freed.
 pub struct Hypervisor {
@@ -68,7 +79,7 @@ impl Hypervisor {
 
     /// Starts all VMs.
     pub fn start(&self) {
-        self.console.connect(&self.vms);
+        self.console.connect(&self.vms, self.machine);
         self.console.listen();
         for vm in &self.vms {
             self.boot(vm);
@@ -91,6 +102,7 @@ impl Hypervisor {
     }
 
     fn boot(&self, vm: &Vm) {
+        self.console.begin(vm.id());
         if let Err(error) = vm.boot() {
             log::error!("VM {} ({}) cannot be started: {error}", vm.id(), vm.name());
             self.any_fault.store(true, Ordering::Release);
@@ -98,8 +110,47 @@ impl Hypervisor {
         }
     }
 
+    /// Starts a VM anew, whether it runs or is off. What follows is done by its
+    /// own CPUs.
+    ///
+    /// # Errors
+    /// [`RestartError`] if it is too late or too early.
+    pub fn restart(&self, vm: &Vm) -> Result<(), RestartError> {
+        // It counts as live again before it can stop again.
+        let count = |live: usize| (live > 0).then_some(live + 1);
+        self.live
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, count)
+            .map_err(|_| RestartError::Over)?;
+        if vm.revive() {
+            return Ok(());
+        }
+        self.retire();
+        match vm.state() {
+            Phase::Running => {
+                vm.request_stop(StopReason::Reset, None);
+                Ok(())
+            }
+            Phase::Stopping(_) | Phase::Stopped(_) => Err(RestartError::Busy),
+        }
+    }
+
+    /// Turns a VM off, as if it had asked for it; `false` if it does not run.
+    pub fn stop(&self, vm: &Vm) -> bool {
+        let runs = vm.state() == Phase::Running;
+        if runs {
+            vm.request_stop(StopReason::Off, None);
+        }
+        runs
+    }
+
     fn stopped(&self, vm: &Vm) {
         log::debug!("VM {} ({}) is off", vm.id(), vm.name());
+        self.console.end(vm.id());
+        self.retire();
+    }
+
+    /// Counts one live VM less.
+    fn retire(&self) {
         if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
             // CPUs that sleep have to see that it is over.
             for (cpu, _) in self.running() {

@@ -8,6 +8,7 @@ use arm_vcpu::{AxVCpuHal, VcpuError};
 use crate::cpu::{Cpu, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
+use crate::monitor;
 use crate::sched::{Rest, RunQueue, SLICE_MS, Seat};
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::power::StopReason;
@@ -60,6 +61,9 @@ impl<H: AxVCpuHal> Residents<H> {
     /// when the last VM of the machine has stopped.
     pub fn run<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor, cpu: &mut C) {
         while !hypervisor.is_over() {
+            if hypervisor.console().wants_attention() {
+                monitor::attend(hypervisor);
+            }
             self.attend(hypervisor, cpu);
             match self.queue.take_next() {
                 Some(seat) => self.take_turn(hypervisor, cpu, seat),
@@ -147,7 +151,8 @@ impl<H: AxVCpuHal> Residents<H> {
         if self.vcpus.iter().any(|vcpu| vcpu.mailbox().called()) {
             return;
         }
-        cpu.set_deadline(self.deadline_of_resting(cpu.now_ticks()));
+        let console = hypervisor.console().deadline();
+        cpu.set_deadline(earliest(self.deadline_of_resting(cpu.now_ticks()), console));
         cpu.wait_for_interrupt();
         // A few at a time: none may keep the vCPUs that live here from waking up.
         for _ in 0..INTERRUPTS_PER_PASS {

@@ -66,6 +66,10 @@ impl FakeUart {
         String::from_utf8_lossy(&self.lock().sent).into_owned()
     }
 
+    pub(crate) fn sent_bytes(&self) -> Vec<u8> {
+        self.lock().sent.clone()
+    }
+
     pub(crate) fn set_room(&self, bytes: usize) {
         self.lock().room = Some(bytes);
     }
@@ -73,6 +77,11 @@ impl FakeUart {
     /// Types on the terminal at the other end.
     pub(crate) fn type_in(&self, bytes: &[u8]) {
         self.lock().received.extend(bytes);
+    }
+
+    /// Tells whether something that was typed has not been received.
+    pub(crate) fn has_received(&self) -> bool {
+        !self.lock().received.is_empty()
     }
 
     pub(crate) fn listens_receive(&self) -> bool {

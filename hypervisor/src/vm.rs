@@ -37,7 +37,7 @@ use bus::{Bus, DeviceLock};
 use clock::SystemClock;
 use mailbox::VcpuMailbox;
 use memory::GuestRam;
-use power::{CpuOnError, Power, Start, StopReason};
+use power::{CpuOnError, Phase, Power, Start, StopReason};
 
 /// What a VM is started from, at first and after each reset.
 struct BootImages {
@@ -225,15 +225,40 @@ impl Vm {
 
     /// Begins to stop the VM: each of its vCPUs is parked by its own CPU.
     pub fn request_stop(&self, reason: StopReason, current: Option<VcpuId>) {
-        let stopping = {
+        {
             let mut power = self.power.lock();
             power.request_stop(reason);
-            power.is_stopping()
-        };
-        self.stopping.store(stopping, Ordering::Release);
+            // Under the lock: the VM may be parked as soon as that is free.
+            self.stopping.store(power.is_stopping(), Ordering::Release);
+        }
+        self.call_all(current);
+    }
+
+    /// Begins to start the VM anew, though it is off; its CPUs do it. `false` if
+    /// it is not off.
+    #[must_use]
+    pub fn revive(&self) -> bool {
+        {
+            let mut power = self.power.lock();
+            if !power.revive() {
+                return false;
+            }
+            self.stopping.store(true, Ordering::Release);
+        }
+        self.call_all(None);
+        true
+    }
+
+    fn call_all(&self, current: Option<VcpuId>) {
         for (vcpu, _) in self.affinities() {
             self.call(vcpu, current);
         }
+    }
+
+    /// Returns what the VM is doing.
+    #[must_use]
+    pub fn state(&self) -> Phase {
+        self.power.lock().phase()
     }
 
     /// Tells whether the VM is about to stop.
@@ -246,7 +271,8 @@ impl Vm {
     /// Parks a vCPU of a stopping VM. The last one learns why it stopped.
     #[must_use]
     pub fn park(&self, vcpu: VcpuId) -> Option<StopReason> {
-        let reason = self.power.lock().park(vcpu)?;
+        let mut power = self.power.lock();
+        let reason = power.park(vcpu)?;
         self.stopping.store(false, Ordering::Release);
         Some(reason)
     }

@@ -30,8 +30,13 @@ pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
             Outcome::Resume
         }
         PhysicalInterrupt::Console => {
-            vcpu.vm.console().service(Some((vcpu.vm.id(), vcpu.id())));
-            Outcome::Resume
+            let console = vcpu.vm.console();
+            console.service(Some((vcpu.vm.id(), vcpu.id())));
+            if console.wants_attention() {
+                Outcome::Yield
+            } else {
+                Outcome::Resume
+            }
         }
     };
     cpu.finish(interrupt);

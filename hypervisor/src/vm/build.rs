@@ -162,7 +162,7 @@ impl VmBuilder<'_> {
                 .map(|region| region.size() / layout::REDISTRIBUTOR_BYTES),
         );
         let clock = SystemClock::new(self.machine, self.host.now_seconds);
-        let serial = GuestSerial(Arc::clone(self.console));
+        let serial = GuestSerial::new(Arc::clone(self.console), id);
         let serial = Arc::new(DeviceLock::new(Pl011::new(
             layout::UART.range.start,
             serial,

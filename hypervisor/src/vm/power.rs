@@ -5,6 +5,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
 use vm_contract::{GuestPhysAddr, VcpuId};
 
@@ -46,11 +47,27 @@ enum VcpuPower {
     On(Option<Start>),
 }
 
+/// What a VM as a whole is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
+    /// Its vCPUs run, or could.
     Running,
+    /// Its vCPUs are being parked.
     Stopping(StopReason),
+    /// All its vCPUs are parked; after a reset it is about to start again.
     Stopped(StopReason),
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Stopping(StopReason::Reset) | Self::Stopped(StopReason::Reset) => "restarting",
+            Self::Stopping(_) => "stopping",
+            Self::Stopped(StopReason::Off) => "off",
+            Self::Stopped(StopReason::Fault) => "failed",
+        })
+    }
 }
 
 /// The power state of a VM and of each of its vCPUs.
@@ -143,6 +160,26 @@ impl Power {
             }
             Phase::Stopping(_) | Phase::Stopped(_) => {}
         }
+    }
+
+    /// Begins to start the VM anew, though it is off: as after a reset, its
+    /// parked vCPUs are still to be parked. `false` if it is not off.
+    #[must_use]
+    pub fn revive(&mut self) -> bool {
+        let off = matches!(
+            self.phase,
+            Phase::Stopped(StopReason::Off | StopReason::Fault)
+        );
+        if off {
+            self.phase = Phase::Stopping(StopReason::Reset);
+        }
+        off
+    }
+
+    /// Returns what the VM is doing.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
     }
 
     /// Tells whether every vCPU must come to a halt.
@@ -243,6 +280,19 @@ mod tests {
         power.request_stop(StopReason::Fault);
         power.request_stop(StopReason::Off);
         assert_eq!(power.park(vcpu(0)), Some(StopReason::Fault));
+    }
+
+    #[test]
+    fn only_a_vm_that_is_off_is_revived() {
+        let mut power = booted();
+        assert!(!power.revive());
+        power.request_stop(StopReason::Off);
+        assert!(!power.revive());
+        assert_eq!(power.park(vcpu(0)), Some(StopReason::Off));
+        assert!(power.revive());
+        assert!(!power.revive(), "it is on its way");
+        assert_eq!(power.park(vcpu(1)), Some(StopReason::Reset));
+        assert!(!power.revive(), "it is about to boot");
     }
 
     #[test]

@@ -13,19 +13,19 @@ impl Vm {
         serial.has_output()
     }
 
-    /// Gives the VM's UART what the machine's has received, as long as there is
-    /// room.
+    /// Gives the VM's UART what was typed, as long as there is room.
     pub fn receive_serial(&self, current: Option<VcpuId>) {
         let line = Line::new(self, self.serial_intid, current);
         let mut serial = self.serial.lock();
+        self.console.set_input_waits(self.id, false);
         while serial.can_receive() {
-            let Some(byte) = self.console.receive() else {
+            let Some(byte) = self.console.take_input(self.id) else {
                 return;
             };
             // There is room.
             let _ = serial.receive(&line, byte);
         }
-        self.console.hold_receive();
+        self.console.set_input_waits(self.id, true);
     }
 
     /// Follows up on a guest's access to the device that drives `intid`: bytes
@@ -35,7 +35,9 @@ impl Vm {
     #[must_use]
     pub fn after_device_access(&self, intid: IntId) -> Option<u64> {
         if intid == self.serial_intid {
-            self.console.release_receive();
+            if self.console.input_waits(self.id) {
+                self.receive_serial(None);
+            }
             return None;
         }
         if intid != self.rtc_intid {
