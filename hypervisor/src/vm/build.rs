@@ -90,7 +90,8 @@ impl VmBuilder<'_> {
     /// [`Vm::boot`]. `module` returns the bytes of a boot module.
     ///
     /// # Errors
-    /// [`BuildError`] says what stands in the way; nothing stays allocated.
+    /// [`BuildError`] says what stands in the way. Memory of the VM goes back to the
+    /// pool, its stage-2 tables do not: the machine does not start then.
     pub fn build(
         &self,
         id: VmId,
