@@ -164,7 +164,7 @@ impl CpuInterface {
             // A group that is enabled later competes for list registers, so that
             // has to be known. One that is disabled makes room for the other,
             // which matters only if that is enabled; this also keeps clear of
-            // QEMU (to 10.0 at least), which takes VGRP0DIE to mean Group 1.
+            // QEMU (7.2), which takes VGRP0DIE to mean Group 1.
             let (group0, group1) = (self.vmcr & vmcr::VENG0 != 0, self.vmcr & vmcr::VENG1 != 0);
             value |= hcr::NPIE
                 | match (group0, group1) {
