@@ -48,9 +48,9 @@ pub fn synchronize(address: u64, bytes: u64) {
     unsafe { asm!("dsb ish", "isb", options(nostack)) };
 }
 
-/// Writes `instructions` and a `ret` to `target` and synchronizes.
-fn place(target: &[AtomicU32], instructions: &[u32]) -> u64 {
-    for (word, instruction) in target.iter().zip(instructions.iter().chain(&[RET])) {
+/// Writes `instructions` and then `last` to `target` and synchronizes.
+fn place(target: &[AtomicU32], instructions: &[u32], last: u32) -> u64 {
+    for (word, instruction) in target.iter().zip(instructions.iter().chain(&[last])) {
         word.store(*instruction, Ordering::Relaxed);
     }
     let address = target.as_ptr() as u64;
@@ -71,15 +71,35 @@ pub fn run(instructions: &[u32], registers: &mut Registers) -> Result<(), Fault>
 /// their address. The next [`prepare`] or [`run`] of this CPU replaces them.
 #[must_use]
 pub fn prepare(instructions: &[u32]) -> u64 {
+    place(buffer(instructions), instructions, RET)
+}
+
+/// Writes instructions to this CPU's buffer, and after them a branch to the
+/// code at `target` instead of a return; see [`prepare`].
+#[must_use]
+pub fn prepare_ending_in(instructions: &[u32], target: u64) -> u64 {
+    let buffer = buffer(instructions);
+    let branch = buffer.as_ptr() as u64 + 4 * instructions.len() as u64;
+    place(buffer, instructions, b(branch, target))
+}
+
+/// Returns this CPU's buffer, in which `instructions` must find room.
+fn buffer(instructions: &[u32]) -> &'static [AtomicU32] {
     crate::check!(
         instructions.len() <= CAPACITY,
         "{} instructions",
         instructions.len()
     );
-    let Some(buffer) = BUFFERS.get(percpu::index()) else {
-        return 0;
-    };
-    place(&buffer.0, instructions)
+    BUFFERS
+        .get(percpu::index())
+        .map_or(&[], |buffer| buffer.0.as_slice())
+}
+
+/// Encodes `b target` for the address `at`, at most 128 MiB away.
+fn b(at: u64, target: u64) -> u32 {
+    let words = (target.cast_signed() - at.cast_signed()) >> 2;
+    let offset = u32::try_from(words & 0x3FF_FFFF);
+    0x1400_0000 | offset.unwrap_or(0)
 }
 
 /// Encodes `mrs x<t>, S<op0>_<op1>_C<n>_C<m>_<op2>` from the five fields as

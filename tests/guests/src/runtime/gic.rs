@@ -31,9 +31,11 @@ pub const ICPENDR: u64 = 0x280;
 pub const ISACTIVER: u64 = 0x300;
 /// Clear-active registers.
 pub const ICACTIVER: u64 = 0x380;
-const IPRIORITYR: u64 = 0x400;
+/// Priority registers, one byte for each interrupt.
+pub const IPRIORITYR: u64 = 0x400;
 const ICFGR: u64 = 0xC00;
-const IROUTER: u64 = 0x6000;
+/// Affinity routing registers of SPIs, eight bytes each.
+pub const IROUTER: u64 = 0x6000;
 
 const CTLR_ENABLE_G1: u32 = 1 << 1;
 const CTLR_ARE: u32 = 1 << 4;
@@ -149,6 +151,17 @@ pub fn set_bit(array: u64, intid: u32) {
 pub fn bit(array: u64, intid: u32) -> bool {
     let (register, bit) = bit_register(array, intid);
     mmio::read32(register) & bit != 0
+}
+
+/// Writes the word of this CPU's SGIs and PPIs in the bit array at `array`.
+pub fn write_private(array: u64, bits: u32) {
+    mmio::write32(redistributor() + SGI_FRAME + array, bits);
+}
+
+/// Reads the word of this CPU's SGIs and PPIs in the bit array at `array`.
+#[must_use]
+pub fn read_private(array: u64) -> u32 {
+    mmio::read32(redistributor() + SGI_FRAME + array)
 }
 
 /// Enables an interrupt; a PPI or SGI of this CPU.

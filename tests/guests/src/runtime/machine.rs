@@ -47,21 +47,30 @@ pub(super) fn discover(x0: u64) {
         .find_node("/psci")
         .and_then(|node| node.property("method")?.as_str());
     smccc::set_conduit(method == Some("smc"));
-    let arguments = tree.chosen().bootargs().unwrap_or("");
-    for (bit, word) in (0u64..).zip(["reset", "reset2"]) {
-        if arguments
-            .split_ascii_whitespace()
-            .any(|argument| argument == word)
-        {
-            BOOT_WORDS.store(
-                BOOT_WORDS.load(Ordering::Relaxed) | 1 << bit,
-                Ordering::Relaxed,
-            );
-        }
-    }
 }
 
-static BOOT_WORDS: AtomicU64 = AtomicU64::new(0);
+/// Returns the words of the boot arguments, in their order.
+fn boot_words() -> impl Iterator<Item = &'static str> {
+    let (address, _) = tree_range();
+    // SAFETY: `discover` has found a device tree there, and no guest writes to
+    // it.
+    let tree = unsafe { fdt::Fdt::from_ptr(address as *const u8) };
+    let arguments = tree.ok().and_then(|tree| tree.chosen().bootargs());
+    arguments.unwrap_or_default().split_ascii_whitespace()
+}
+
+/// Tells whether the boot arguments contain this word.
+#[must_use]
+pub fn has_boot_word(word: &str) -> bool {
+    boot_words().any(|candidate| candidate == word)
+}
+
+/// Returns the number that the boot arguments give as `NAME=number`, in
+/// decimal.
+#[must_use]
+pub fn boot_number(name: &str) -> Option<u64> {
+    boot_words().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
 
 /// How the boot arguments ask the guest to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +86,12 @@ pub enum Ending {
 /// Returns how the boot arguments ask the guest to end.
 #[must_use]
 pub fn ending() -> Ending {
-    match BOOT_WORDS.load(Ordering::Relaxed) {
-        0 => Ending::Off,
-        1 => Ending::Reset,
-        _ => Ending::Reset2,
+    if has_boot_word("reset2") {
+        Ending::Reset2
+    } else if has_boot_word("reset") {
+        Ending::Reset
+    } else {
+        Ending::Off
     }
 }
 

@@ -9,6 +9,8 @@ use super::probe::{self, Fault, Registers};
 pub const PSCI_VERSION: u32 = 0x8400_0000;
 /// CPU_SUSPEND, 64-bit form.
 pub const CPU_SUSPEND: u32 = 0xC400_0001;
+/// CPU_SUSPEND, 32-bit form.
+pub const CPU_SUSPEND_32: u32 = 0x8400_0001;
 /// CPU_OFF.
 pub const CPU_OFF: u32 = 0x8400_0002;
 /// CPU_ON, 64-bit form.
@@ -55,10 +57,12 @@ pub enum Conduit {
 }
 
 impl Conduit {
-    fn instruction(self) -> u32 {
+    /// Returns the instruction's encoding.
+    #[must_use]
+    pub const fn instruction(self) -> u32 {
         match self {
-            Self::Hvc(immediate) => 0xD400_0002 | u32::from(immediate) << 5,
-            Self::Smc(immediate) => 0xD400_0003 | u32::from(immediate) << 5,
+            Self::Hvc(immediate) => 0xD400_0002 | (immediate as u32) << 5,
+            Self::Smc(immediate) => 0xD400_0003 | (immediate as u32) << 5,
         }
     }
 }
