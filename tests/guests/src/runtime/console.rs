@@ -1,7 +1,7 @@
 //! The console: a PL011, polled.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{mmio, mmu};
 
@@ -11,8 +11,16 @@ pub const BASE: u64 = 0x0900_0000;
 pub const UARTDR: u64 = BASE;
 /// Flag register.
 pub const UARTFR: u64 = BASE + 0x18;
-const UARTLCR_H: u64 = BASE + 0x2C;
-const UARTCR: u64 = BASE + 0x30;
+/// Integer baud rate register.
+pub const UARTIBRD: u64 = BASE + 0x24;
+/// Fractional baud rate register.
+pub const UARTFBRD: u64 = BASE + 0x28;
+/// Line control register.
+pub const UARTLCR_H: u64 = BASE + 0x2C;
+/// Control register.
+pub const UARTCR: u64 = BASE + 0x30;
+/// Interrupt FIFO level select register.
+pub const UARTIFLS: u64 = BASE + 0x34;
 /// Interrupt mask register.
 pub const UARTIMSC: u64 = BASE + 0x38;
 /// Raw interrupt status.
@@ -27,12 +35,32 @@ pub const INTID: u32 = 33;
 pub const TX_INTERRUPT: u32 = 1 << 5;
 
 const FR_TXFF: u32 = 1 << 5;
+const FR_RXFE: u32 = 1 << 4;
 const FR_BUSY: u32 = 1 << 3;
 
 static LOCK: AtomicBool = AtomicBool::new(false);
 
+/// UARTLCR_H, UARTCR and UARTIMSC as they were at entry.
+static AT_ENTRY: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
+
+/// Returns UARTLCR_H, UARTCR and UARTIMSC as they were at entry.
+#[must_use]
+pub fn at_entry() -> [u32; 3] {
+    AT_ENTRY
+        .each_ref()
+        .map(|register| register.load(Ordering::Relaxed))
+}
+
+/// Notes what the UART is like, then prepares it.
+pub(super) fn take_over() {
+    for (register, slot) in [UARTLCR_H, UARTCR, UARTIMSC].iter().zip(&AT_ENTRY) {
+        slot.store(mmio::read32(*register), Ordering::Relaxed);
+    }
+    init();
+}
+
 /// Prepares the UART: 8 bits, no FIFO, transmitter and receiver on.
-pub(super) fn init() {
+fn init() {
     mmio::write32(UARTIMSC, 0);
     mmio::write32(UARTLCR_H, 3 << 5);
     mmio::write32(UARTCR, 1 | 1 << 8 | 1 << 9);
@@ -71,6 +99,16 @@ pub fn drain() {
     while mmio::read32(UARTFR) & FR_BUSY != 0 {
         core::hint::spin_loop();
     }
+}
+
+/// Returns the next byte that was typed, if there is one.
+#[must_use]
+pub fn typed() -> Option<u8> {
+    if mmio::read32(UARTFR) & FR_RXFE != 0 {
+        return None;
+    }
+    let [byte, ..] = mmio::read32(UARTDR).to_le_bytes();
+    Some(byte)
 }
 
 /// Prints one line; see [`say!`](crate::say).

@@ -101,7 +101,7 @@ extern "C" fn enter(index: usize, device_tree: u64) -> ! {
         mmu::enable();
         smp::secondary();
     }
-    console::init();
+    console::take_over();
     machine::discover(device_tree);
     mmu::build();
     mmu::enable();
