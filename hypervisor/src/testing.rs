@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use std::sync::Mutex;
 
 use arm_vcpu::IdRegisters;
-use dtb_platform::{BootModule, VmConfig};
+use dtb_platform::{BootModule, Placement, VmConfig};
 use s2_mmu::fakes::TlbLog;
 use s2_mmu::{HwVmid, Stage2Config};
 use vm_contract::{HostPhysAddr, HostPhysAddrRange, VmId};
@@ -165,7 +165,9 @@ fn build(
         },
         ramdisk: None,
         bootargs: None,
-        affinity: homes.to_vec(),
+        placement: Placement::Pinned(homes.to_vec()),
+        weight: VmConfig::USUAL_WEIGHT,
+        priority: VmConfig::USUAL_PRIORITY,
     };
     let vmid = HwVmid::new(id.raw() + 1).expect("not zero");
     builder

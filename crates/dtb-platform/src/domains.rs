@@ -80,9 +80,11 @@ fn write_domains(fdt: &mut FdtWriter, domains: &[VmConfig]) -> Result<(), TreeEr
         fdt.property_u32("#size-cells", 2)?;
         fdt.property_u32(property::CPUS, domain.cpus)?;
         fdt.property_u64(property::MEMORY, domain.memory_bytes / 1024)?;
-        if !domain.affinity.is_empty() {
-            fdt.property_array_u32(property::AFFINITY, &domain.affinity)?;
+        if let Some(name) = domain.placement.property() {
+            fdt.property_array_u32(name, domain.placement.named())?;
         }
+        fdt.property_u32(property::WEIGHT, domain.weight)?;
+        fdt.property_u32(property::PRIORITY, domain.priority.into())?;
         let kind = match domain.boot {
             BootModule::Kernel(_) => KERNEL,
             BootModule::Firmware(_) => FIRMWARE,

@@ -51,6 +51,7 @@ mod gic;
 mod guest;
 mod interrupts;
 pub mod layout;
+mod placement;
 mod platform;
 mod tree;
 mod vm_config;
@@ -62,6 +63,7 @@ pub use error::{BlobError, ConfigError, Fault, PlatformError, PropertyError, Tre
 pub use gic::Gic;
 pub use guest::{GuestDevice, GuestGic, GuestTree};
 pub use interrupts::{Interrupt, Trigger};
+pub use placement::Placement;
 pub use platform::{Conduit, Platform, Psci, PsciVersion, Timer, Uart, UartKind, VirtioMmio};
 pub use vm_config::{BootModule, VmConfig, vm_configs};
 

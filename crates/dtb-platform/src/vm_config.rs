@@ -3,12 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use vm_contract::HostPhysAddrRange;
 
 use crate::blob::Blob;
 use crate::tree::{Node, Tree};
-use crate::{ConfigError, Fault, PropertyError, cells, layout};
+use crate::{ConfigError, Fault, Placement, PropertyError, cells, layout};
 
 /// What names a domain node.
 pub(crate) const DOMAIN: &str = "xen,domain";
@@ -26,16 +27,23 @@ pub(crate) mod property {
     pub(crate) const BOOTARGS: &str = "bootargs";
     pub(crate) const NAME: &str = "armature,name";
     pub(crate) const AFFINITY: &str = "armature,affinity";
+    pub(crate) const CPU_SET: &str = "armature,cpu-set";
+    pub(crate) const WEIGHT: &str = "armature,weight";
+    pub(crate) const PRIORITY: &str = "armature,priority";
     pub(crate) const REG: &str = "reg";
 }
 
 /// What the properties may be.
-mod allowed {
+pub(crate) mod allowed {
     pub(super) const CPUS: &str = "one word, from 1 to 256";
     pub(super) const MEMORY: &str =
         "the size in KiB in one or two words, a multiple of 4, from 4 to 255 GiB";
     pub(super) const NAME: &str = "1 to 64 bytes of text without control characters";
-    pub(super) const AFFINITY: &str = "one word for each CPU, the number of a physical CPU";
+    pub(crate) const AFFINITY: &str = "one word for each CPU, the number of a physical CPU";
+    pub(crate) const CPU_SET: &str = "one or more words, each the number of another physical CPU, \
+         and none beside `armature,affinity`";
+    pub(super) const WEIGHT: &str = "one word, from 1 to 10000";
+    pub(super) const PRIORITY: &str = "one word, from 0 to 7";
     pub(super) const MODULE: &str = "one address and one size, not empty";
     pub(super) const BOOTARGS: &str = "one string that ends with a NUL";
     pub(super) const NODE: &str = "a letter, then letters, digits or `,._+-`; at most 31";
@@ -60,9 +68,14 @@ pub struct VmConfig {
     pub ramdisk: Option<HostPhysAddrRange>,
     /// The command line for the kernel.
     pub bootargs: Option<String>,
-    /// For each vCPU the index of the physical CPU that runs it; empty if any
-    /// may.
-    pub affinity: Vec<u32>,
+    /// Which physical CPUs run its vCPUs.
+    pub placement: Placement,
+    /// Its share of the CPU's time, against that of others of the same
+    /// priority: one of [`VmConfig::WEIGHTS`].
+    pub weight: u32,
+    /// Who goes first: one of [`VmConfig::PRIORITIES`]. The higher runs as long
+    /// as it has anything to do, and takes the CPU at once.
+    pub priority: u8,
 }
 
 /// What a VM starts with, and where in the host's memory that is.
@@ -140,6 +153,15 @@ fn check_together(configs: &[VmConfig]) -> Result<(), ConfigError> {
 }
 
 impl VmConfig {
+    /// The weights that a VM may have.
+    pub const WEIGHTS: RangeInclusive<u32> = 1..=10_000;
+    /// The weight of a VM that says nothing about it.
+    pub const USUAL_WEIGHT: u32 = 100;
+    /// The priorities that a VM may have.
+    pub const PRIORITIES: RangeInclusive<u8> = 0..=7;
+    /// The priority of a VM that says nothing about it.
+    pub const USUAL_PRIORITY: u8 = 0;
+
     /// Returns the path of the node that describes the VM.
     fn path(&self) -> String {
         format!("/chosen/{}", self.node)
@@ -150,13 +172,14 @@ impl VmConfig {
     }
 
     fn read(node: Node<'_, '_>) -> Result<Self, ConfigError> {
-        use property::{AFFINITY, CPUS, MEMORY, NAME};
+        use property::{CPUS, MEMORY, NAME, PRIORITY, WEIGHT};
         let cpus = node.word(CPUS, allowed::CPUS)?;
         let memory_kib = node.number(MEMORY, allowed::MEMORY)?;
-        let affinity = node.property(AFFINITY).unwrap_or_default();
-        let (affinity, []) = affinity.as_chunks() else {
-            return Err(node.invalid(AFFINITY, allowed::AFFINITY).into());
-        };
+        let weight = node.word(WEIGHT, allowed::WEIGHT)?;
+        let priority = node
+            .word(PRIORITY, allowed::PRIORITY)?
+            .map(|word| u8::try_from(word).map_err(|_| node.invalid(PRIORITY, allowed::PRIORITY)))
+            .transpose()?;
         let modules = Modules::read(node)?;
         let config = Self {
             node: node.name().into(),
@@ -174,7 +197,9 @@ impl VmConfig {
                 .bootargs
                 .or(node.string(property::BOOTARGS)?)
                 .map(String::from),
-            affinity: affinity.iter().copied().map(u32::from_be_bytes).collect(),
+            placement: Placement::read(node)?,
+            weight: weight.unwrap_or(Self::USUAL_WEIGHT),
+            priority: priority.unwrap_or(Self::USUAL_PRIORITY),
         };
         config.check()?;
         Ok(config)
@@ -202,8 +227,14 @@ impl VmConfig {
         {
             return Err(invalid(property::MEMORY, allowed::MEMORY).into());
         }
-        if !self.affinity.is_empty() && self.affinity.len() != self.cpus as usize {
-            return Err(invalid(property::AFFINITY, allowed::AFFINITY).into());
+        if let Err((property, allowed)) = self.placement.check(self.cpus) {
+            return Err(invalid(property, allowed).into());
+        }
+        if !Self::WEIGHTS.contains(&self.weight) {
+            return Err(invalid(property::WEIGHT, allowed::WEIGHT).into());
+        }
+        if !Self::PRIORITIES.contains(&self.priority) {
+            return Err(invalid(property::PRIORITY, allowed::PRIORITY).into());
         }
         if self
             .bootargs

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use arm_vcpu::IdRegisters;
 use arm_vgic_v3::{Vgic, VgicConfig, VgicError};
 use dtb_platform::layout;
-use dtb_platform::{BootModule, GuestGic, GuestTree, TreeError, VmConfig};
+use dtb_platform::{BootModule, GuestGic, GuestTree, Placement, TreeError, VmConfig};
 use primecell_devices::{Pl011, Pl031};
 use s2_mmu::{Attributes, HwVmid, MapError, Stage2, Stage2Config, Stage2Tlb};
 use thiserror::Error;
@@ -218,7 +218,7 @@ impl VmBuilder<'_> {
             power: RankedLock::new(Power::new(affinities.len())),
             stopping: false.into(),
             ran_before: false.into(),
-            mailboxes: self.homes(id, vcpu_count, &config.affinity)?,
+            mailboxes: self.homes(id, vcpu_count, &config.placement)?,
             affinities,
             vcpu_facts: VcpuFacts {
                 midr: self.host.midr,
@@ -267,9 +267,13 @@ impl VmBuilder<'_> {
         &self,
         id: VmId,
         vcpu_count: u16,
-        affinity: &[u32],
+        placement: &Placement,
     ) -> Result<Vec<VcpuMailbox>, BuildError> {
         let cpus = self.host.cpu_count.max(1);
+        let affinity: &[u32] = match placement {
+            Placement::Pinned(cpus) => cpus,
+            Placement::Automatic | Placement::Within(_) => &[],
+        };
         (0..vcpu_count)
             .map(|vcpu| {
                 let home = match affinity.get(usize::from(vcpu)) {

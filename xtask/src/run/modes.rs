@@ -2,6 +2,7 @@
 //! command line is only a configuration.
 
 use anyhow::Result;
+use dtb_platform::Placement;
 
 use super::console;
 use super::exec::Execution;
@@ -136,7 +137,9 @@ fn described_vm(guests: &Guests, described: Vm) -> Result<VmSpec> {
     vm.name = described.name;
     vm.vcpus = described.vcpus;
     vm.memory_mib = described.memory_mib;
-    vm.affinity = described.affinity;
+    if !described.affinity.is_empty() {
+        vm.placement = Placement::Pinned(described.affinity);
+    }
     Ok(vm)
 }
 
@@ -209,6 +212,6 @@ mod tests {
         assert!(matches!(&vm.initrd, Some(Initrd::File(file)) if file.as_os_str() == "i"));
         assert!(!vm.offers_shell());
         assert_eq!(vm.bootargs.as_deref(), Some("quiet"));
-        assert_eq!(vm.affinity, [1, 0]);
+        assert_eq!(vm.placement, Placement::Pinned(vec![1, 0]));
     }
 }

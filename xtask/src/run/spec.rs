@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use dtb_platform::{Placement, VmConfig};
 
 use crate::guest::Guests;
 use crate::guest::initramfs::{self, Purpose};
@@ -42,8 +43,10 @@ pub(crate) struct VmSpec {
     pub(crate) boot: Boot,
     pub(crate) initrd: Option<Initrd>,
     pub(crate) bootargs: Option<String>,
-    /// The physical CPU of each virtual one; empty if the hypervisor chooses.
-    pub(crate) affinity: Vec<u32>,
+    /// Which physical CPUs run the virtual ones.
+    pub(crate) placement: Placement,
+    pub(crate) weight: u32,
+    pub(crate) priority: u8,
 }
 
 /// What a virtual machine starts with.
@@ -104,7 +107,9 @@ impl VmSpec {
             boot,
             initrd: None,
             bootargs: None,
-            affinity: Vec::new(),
+            placement: Placement::Automatic,
+            weight: VmConfig::USUAL_WEIGHT,
+            priority: VmConfig::USUAL_PRIORITY,
         }
     }
 

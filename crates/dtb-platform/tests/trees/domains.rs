@@ -1,8 +1,8 @@
 //! VMs in the host's tree, read and written.
 
 use dtb_platform::{
-    BlobError, BootModule, ConfigError, Fault, Platform, TreeError, VmConfig, add_domains,
-    vm_configs,
+    BlobError, BootModule, ConfigError, Fault, Placement, Platform, TreeError, VmConfig,
+    add_domains, vm_configs,
 };
 use proptest::prelude::*;
 
@@ -57,7 +57,9 @@ fn described(name: &str) -> VmConfig {
         boot: BootModule::Kernel(range(0x4800_0000, 0x100_0000)),
         ramdisk: None,
         bootargs: Some("of the domain".into()),
-        affinity: vec![],
+        placement: Placement::Automatic,
+        weight: 100,
+        priority: 0,
     }
 }
 
@@ -88,6 +90,8 @@ fn every_part_of_a_domain_is_read() {
     let full = domain("vm@1")
         .text("armature,name", "router")
         .words("armature,affinity", &[3, 1])
+        .words("armature,weight", &[10_000])
+        .words("armature,priority", &[7])
         .words("memory", &[0, 0x4])
         .edit("kernel@48000000", |kernel| {
             kernel.text("bootargs", "of the kernel")
@@ -98,7 +102,9 @@ fn every_part_of_a_domain_is_read() {
         memory_bytes: 4096,
         ramdisk: Some(range(0x5000_0000, 0x1001)),
         bootargs: Some("of the kernel".into()),
-        affinity: vec![3, 1],
+        placement: Placement::Pinned(vec![3, 1]),
+        weight: 10_000,
+        priority: 7,
         ..described("vm@1")
     };
     assert_eq!(configs(&[full]), Ok(vec![expected]));
@@ -315,7 +321,16 @@ fn what_cannot_be_added_is_refused() {
     refused(|vm| vm.node = "a/b".into(), "name of the node");
     refused(|vm| vm.node = "n".repeat(32), "name of the node");
     refused(|vm| vm.memory_bytes = 4097, "memory");
-    refused(|vm| vm.affinity = vec![1], "armature,affinity");
+    refused(
+        |vm| vm.placement = Placement::Pinned(vec![1]),
+        "armature,affinity",
+    );
+    refused(
+        |vm| vm.placement = Placement::Within(vec![]),
+        "armature,cpu-set",
+    );
+    refused(|vm| vm.weight = 0, "armature,weight");
+    refused(|vm| vm.priority = 8, "armature,priority");
     refused(|vm| vm.bootargs = Some("a\0b".into()), "bootargs");
     refused(
         |vm| vm.boot = BootModule::Kernel(range(0x4000_0000, 0)),
@@ -338,7 +353,10 @@ prop_compose! {
         boot_bytes in 1usize..=0x100_0000,
         ramdisk in proptest::option::of(1usize..=0x100_0000),
         bootargs in proptest::option::of("[ -~äλ]{0,100}"),
-        pinned in any::<bool>(),
+        placement in 0..3,
+        cpu_set in proptest::collection::btree_set(any::<u32>(), 1..9),
+        weight in VmConfig::WEIGHTS,
+        priority in VmConfig::PRIORITIES,
     ) -> VmConfig {
         let boot = range(0x1_0000_0000, boot_bytes);
         VmConfig {
@@ -349,7 +367,13 @@ prop_compose! {
             boot: if firmware { BootModule::Firmware(boot) } else { BootModule::Kernel(boot) },
             ramdisk: ramdisk.map(|bytes| range(0x1_0100_0000, bytes)),
             bootargs,
-            affinity: if pinned { (0..cpus).rev().collect() } else { vec![] },
+            placement: match placement {
+                0 => Placement::Automatic,
+                1 => Placement::Pinned((0..cpus).rev().collect()),
+                _ => Placement::Within(cpu_set.into_iter().rev().collect()),
+            },
+            weight,
+            priority,
         }
     }
 }
