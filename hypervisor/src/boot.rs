@@ -19,12 +19,14 @@ use dtb_platform::{CpuStatus, EnableMethod, Platform, VmConfig, vm_configs};
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
 use hypervisor::frames::FramePool;
-use hypervisor::machine::Hypervisor;
-use hypervisor::run::Residents;
+use hypervisor::lock::RankedLock;
+use hypervisor::machine::{Hypervisor, MachineParts};
+use hypervisor::run::Scheduler;
+use hypervisor::sched::{Cpus, MAX_CPUS, SLICE_MS};
 use hypervisor::vm::{HostFacts, VmBuilder};
 use memory_addr::MemoryAddr;
-use s2_mmu::{El2Tlb, Stage2Config, VmidAllocator, VmidSize};
-use vm_contract::{HostPhysAddrRange, VmId};
+use s2_mmu::{Stage2Config, VmidAllocator, VmidSize};
+use vm_contract::HostPhysAddrRange;
 
 use crate::board::crash::{self, Witness};
 use crate::board::el2_cpu::El2Cpu;
@@ -61,6 +63,9 @@ unsafe extern "C" {
 const MAX_BLOB_BYTES: usize = 2 << 20;
 /// The size of a guest's physical address space, where the CPU has as much.
 const IPA_BITS: u8 = 40;
+
+/// The machine, as this image runs it.
+pub(crate) type El2Hypervisor = Hypervisor<El2>;
 
 /// What every CPU needs to come up.
 pub(crate) struct Machinery {
@@ -112,7 +117,7 @@ unsafe fn device_tree(blob: *const u8) -> &'static [u8] {
 fn start_machine(
     mut platform: Platform,
     blob: &'static [u8],
-) -> Result<(&'static Machinery, &'static Hypervisor), String> {
+) -> Result<(&'static Machinery, &'static El2Hypervisor), String> {
     let firmware = Firmware::find(&platform);
     order_cpus(&mut platform);
     let configs = vm_configs(blob);
@@ -169,37 +174,30 @@ fn start_machine(
     let host: &'static Host = Box::leak(Box::new(Host {
         affinities: platform.cpus.iter().map(|cpu| cpu.mpidr).collect(),
     }));
-    let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(u16::MAX);
-    let facts = host_facts(&platform, cpu_count);
-    let builder = VmBuilder {
-        machine: host,
-        host: &facts,
-        pool: &pool,
-        console: &console,
-    };
-    let mut vmids = VmidAllocator::new(facts.stage2.vmid_size());
-    let mut vms = Vec::new();
-    for (id, config) in (0..).map(VmId::new).zip(&configs) {
-        let vmid = vmids
-            .allocate()
-            .ok_or_else(|| String::from("more VMs than VMIDs"))?;
-        let vm = builder
-            // SAFETY: modules are excluded from the free memory and stay as they are.
-            .build(id, vmid, config, &mut El2Tlb, |range| unsafe {
-                module(range)
-            })
-            .map_err(|error| format!("VM {} ({}): {error}", config.name, config.node))?;
-        log::info!(
-            "VM {id} \"{}\": {} vCPUs, {} MiB",
-            vm.name(),
-            config.cpus,
-            config.memory_bytes >> 20
-        );
-        vms.push(Arc::new(vm));
-    }
-    let hypervisor: &'static Hypervisor =
-        Box::leak(Box::new(Hypervisor::new(host, console, cpu_count, vms)));
-    crash::prepare_machine(hypervisor);
+    let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
+    let cpus = Arc::new(Cpus::new(host, cpu_count));
+    let facts = host_facts(&platform);
+    let hypervisor: &'static El2Hypervisor = Box::leak(Box::new(Hypervisor::new(MachineParts {
+        builder: VmBuilder {
+            machine: host,
+            vmids: Arc::new(RankedLock::new(VmidAllocator::new(facts.stage2.vmid_size()))),
+            host: facts,
+            pool,
+            console,
+            cpus,
+            module: module_bytes,
+        },
+        cpu_count,
+        slice_ms: SLICE_MS,
+        vms: configs
+            .into_iter()
+            .map(|config| (config.name.clone(), Some(config)))
+            .collect(),
+        // SAFETY: used at EL2 with everything masked, and guests are confined by the
+        // stage-2 tables of their VM, which map only what `GuestRam` owns.
+        hal: Box::new(|_, _| unsafe { El2::new() }),
+    })));
+    crash::prepare_machine(hypervisor.cpus());
 
     let machinery: &'static Machinery = Box::leak(Box::new(Machinery {
         platform,
@@ -220,6 +218,7 @@ fn order_cpus(platform: &mut Platform) {
     };
     platform.cpus.retain(|cpu| cpu.mpidr == own || usable(cpu));
     platform.cpus.sort_by_key(|cpu| cpu.mpidr != own);
+    platform.cpus.truncate(MAX_CPUS.into());
 }
 
 /// Takes memory for the stacks of `count` CPUs off the end of a free range.
@@ -338,13 +337,12 @@ fn check_modules(
     Ok(())
 }
 
-/// Returns the bytes of a boot module.
-///
-/// # Safety
-/// The range is memory, mapped, and nobody ever writes to it.
-unsafe fn module(range: HostPhysAddrRange) -> &'static [u8] {
+/// Returns the bytes of a boot module, one of those that [`check_modules`] has
+/// passed.
+fn module_bytes(range: HostPhysAddrRange) -> &'static [u8] {
     let start = core::ptr::with_exposed_provenance(range.start.into());
-    // SAFETY: by the function's contract.
+    // SAFETY: modules are memory, mapped read-only and excluded from the free
+    // memory: nobody ever writes to them.
     unsafe { core::slice::from_raw_parts(start, range.size()) }
 }
 
@@ -358,7 +356,7 @@ fn log_level(bootargs: Option<&str>) -> log::LevelFilter {
         .unwrap_or(log::LevelFilter::Info)
 }
 
-fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
+fn host_facts(platform: &Platform) -> HostFacts {
     let physical_range = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange);
     let vmid_size = VmidSize::from_id_field(ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::VMIDBits));
     let stage2 =
@@ -368,7 +366,6 @@ fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
         stage2,
         midr: MIDR_EL1.get(),
         virtual_timer: platform.timer.virt,
-        cpu_count,
         now_seconds: crate::board::rtc::now_seconds(platform),
     }
 }
@@ -376,7 +373,7 @@ fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
 /// Starts all other CPUs, one after the other, then the VMs.
 fn start_secondaries(
     machinery: &'static Machinery,
-    hypervisor: &'static Hypervisor,
+    hypervisor: &'static El2Hypervisor,
     stacks: &[layout::Stacks],
 ) -> Result<(), String> {
     let others = (0..).map(PcpuId::new).zip(&machinery.platform.cpus).skip(1);
@@ -400,7 +397,7 @@ fn start_secondaries(
 #[expect(clippy::expect_used, reason = "a CPU that cannot do this is of no use")]
 pub(crate) fn run_cpu(
     machinery: &'static Machinery,
-    hypervisor: &'static Hypervisor,
+    hypervisor: &'static El2Hypervisor,
     id: PcpuId,
     ready: impl FnOnce(),
 ) -> ! {
@@ -413,19 +410,17 @@ pub(crate) fn run_cpu(
     let gic = unsafe { CpuGic::init(&machinery.platform, machinery.interrupts) }
         .expect("the device tree describes this CPU's redistributor");
     let mut cpu = El2Cpu::new(id, gic, machinery.interrupts, El2Ich::new());
-    let mut residents =
-        Residents::new(hypervisor, &cpu, || el2).expect("vCPUs fit the CPU they were built for");
     ready();
     if id == PcpuId::new(0) {
         hypervisor.start();
     }
-    residents.run(hypervisor, &mut cpu);
+    Scheduler::new(hypervisor).run(hypervisor, &mut cpu);
     end(machinery, hypervisor)
 }
 
 /// Turns the machine off; if a VM failed, resets it instead, which whoever
 /// started the machine sees as a failure.
-fn end(machinery: &Machinery, hypervisor: &Hypervisor) -> ! {
+fn end(machinery: &Machinery, hypervisor: &El2Hypervisor) -> ! {
     hypervisor.console().finish();
     if let Some(firmware) = machinery.firmware {
         if hypervisor.any_fault() {

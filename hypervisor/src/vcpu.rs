@@ -15,8 +15,10 @@ use crate::physical_timer::PhysicalTimer;
 use crate::sched::Rest;
 use crate::vm::Vm;
 use crate::vm::bus::WindowHint;
+use crate::history::History;
 use crate::vm::mailbox::VcpuMailbox;
 use crate::vm::power::Start;
+use crate::vm::time;
 
 /// Tells whether a timer that is loaded asserts its interrupt.
 const fn is_asserted(timer: TimerState) -> bool {
@@ -44,11 +46,13 @@ pub struct Vcpu<H: AxVCpuHal> {
     pub(crate) vm: Arc<Vm>,
     /// The device that the guest used last.
     pub(crate) window: WindowHint,
+    /// The last exits, for reports.
+    pub(crate) history: History,
     id: VcpuId,
-    /// Whether other vCPUs live on the same CPU.
-    shares_cpu: bool,
     /// When others want the CPU.
     turn_end: Option<u64>,
+    /// What it had waited for the CPU when it was started.
+    stolen_before: u64,
 }
 
 impl<H: AxVCpuHal> Vcpu<H> {
@@ -56,7 +60,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     ///
     /// # Errors
     /// [`VcpuError`] if the CPU cannot run it.
-    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H, shares_cpu: bool) -> Result<Box<Self>, VcpuError> {
+    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H) -> Result<Box<Self>, VcpuError> {
         let facts = vm.vcpu_facts();
         let mpidr = vm
             .affinities()
@@ -72,8 +76,8 @@ impl<H: AxVCpuHal> Vcpu<H> {
         arch.setup(SetupConfig {
             hw_vmid: facts.hw_vmid,
             vtcr: facts.vtcr,
-            cntvoff: facts.cntvoff,
-            trap_wfi: shares_cpu,
+            cntvoff: vm.counter_offset(),
+            trap_wfi: true,
             id_registers: (*facts.id_registers).clone(),
             x0: 0,
         })?;
@@ -82,10 +86,11 @@ impl<H: AxVCpuHal> Vcpu<H> {
             physical_timer: PhysicalTimer::default(),
             alarm: None,
             window: WindowHint::default(),
+            history: History::default(),
             vm,
             id,
-            shares_cpu,
             turn_end: None,
+            stolen_before: 0,
         }))
     }
 
@@ -101,13 +106,6 @@ impl<H: AxVCpuHal> Vcpu<H> {
     #[must_use]
     pub const fn id(&self) -> VcpuId {
         self.id
-    }
-
-    /// Tells whether other vCPUs live on the same CPU.
-    #[inline]
-    #[must_use]
-    pub const fn shares_cpu(&self) -> bool {
-        self.shares_cpu
     }
 
     /// Returns the mailbox through which others reach this vCPU.
@@ -127,6 +125,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn start(&mut self, start: Start) {
         self.arch.reset(start.entry, start.context);
         self.physical_timer = PhysicalTimer::default();
+        self.alarm = None;
+        self.stolen_before = self.time().usage(0).stolen;
+        self.publish_stolen(self.stolen_before);
         self.vm.with_vgic(None, |vgic| {
             vgic.reset_cpu_interface(self.id);
             let kicks = vgic.set_ppi_level(self.id, layout::TIMER.phys, false);
@@ -257,9 +258,45 @@ impl<H: AxVCpuHal> Vcpu<H> {
         });
     }
 
-    /// Begins a turn on the CPU, which ends at `end` if others wait for it then.
-    pub const fn begin_turn(&mut self, end: Option<u64>) {
+    /// Begins a turn at `now`, after the vCPU has been ready for `waited` ticks.
+    /// WFI is not trapped if it is `alone` on the CPU.
+    pub fn begin_turn(&mut self, now: u64, waited: u64, alone: bool) {
+        let stolen = self.time().begin_turn(now, waited);
+        if waited > 0 {
+            self.publish_stolen(stolen);
+        }
+        self.arch.set_trap_wfi(!alone);
+        self.arch.set_counter_offset(self.vm.counter_offset());
+    }
+
+    /// Sets when others want the CPU at the latest.
+    pub const fn set_turn_end(&mut self, end: Option<u64>) {
         self.turn_end = end;
+    }
+
+    /// Tells whether others want the CPU.
+    #[must_use]
+    pub fn is_turn_over(&self, now: u64) -> bool {
+        self.turn_end.is_some_and(|end| end <= now)
+    }
+
+    /// Returns the account of its time.
+    ///
+    /// # Panics
+    /// Never: a vCPU is created from its VM.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "an invariant of the VM's construction")]
+    pub fn time(&self) -> &time::CpuTime {
+        self.vm
+            .time(self.id)
+            .expect("every vCPU of a VM has an account")
+    }
+
+    fn publish_stolen(&self, stolen: u64) {
+        let ticks = stolen.saturating_sub(self.stolen_before);
+        let nanos = time::nanos(ticks, self.vm.ticks_per_second());
+        // The VM was built with the structures.
+        let _ = time::publish_stolen(self.vm.ram(), self.id, nanos);
     }
 
     /// Returns when the hypervisor must act although this vCPU is loaded: at the
@@ -310,7 +347,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     fn virtual_deadline(&self) -> Option<u64> {
         let TimerState { ctl, cval } = self.arch.virtual_timer();
         let runs = ctl & (TimerState::ENABLE | TimerState::IMASK) == TimerState::ENABLE;
-        runs.then(|| cval.checked_add(self.arch.counter_offset()))
+        runs.then(|| cval.checked_add(self.vm.counter_offset()))
             .flatten()
             .filter(|_| !self.virtual_timer_in_flight())
     }
