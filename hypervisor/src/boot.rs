@@ -180,7 +180,9 @@ fn start_machine(
     let hypervisor: &'static El2Hypervisor = Box::leak(Box::new(Hypervisor::new(MachineParts {
         builder: VmBuilder {
             machine: host,
-            vmids: Arc::new(RankedLock::new(VmidAllocator::new(facts.stage2.vmid_size()))),
+            vmids: Arc::new(RankedLock::new(VmidAllocator::new(
+                facts.stage2.vmid_size(),
+            ))),
             host: facts,
             pool,
             console,

@@ -293,8 +293,12 @@ impl Console {
         while vm.send_serial(None) {
             self.mux.lock().make_room(number);
         }
+        self.close(vm.id());
+    }
+
+    fn close(&self, vm: VmId) {
         let now = self.now();
-        self.mux.lock().end(number, false, now);
+        self.mux.lock().end(usize::from(vm.raw()), false, now);
     }
 
     /// Sends what still waits when all VMs are off. Waits for the UART to take

@@ -362,7 +362,11 @@ impl<H: AxVCpuHal> Hypervisor<H> {
         }
         self.console().end(&vm);
         if let Ok(slot) = self.slot(id) {
-            let absence = if failed { Absence::Failed } else { Absence::Off };
+            let absence = if failed {
+                Absence::Failed
+            } else {
+                Absence::Off
+            };
             let mut state = slot.state.lock();
             *state = SlotState::Absent(absence);
             drop(vm);

@@ -81,7 +81,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         if hypervisor.serves_console(cpu.id()) && hypervisor.console().wants_attention() {
             monitor::attend(hypervisor);
         }
-        self.attend_resting(hypervisor, cpu);
+        self.attend_vcpus(hypervisor, cpu);
         self.boot_vms(hypervisor, cpu);
         self.balance(hypervisor, cpu.id());
     }
@@ -121,7 +121,11 @@ impl<H: AxVCpuHal> Scheduler<H> {
         let now = cpu.now_ticks();
         vcpu.time().end_turn(now - began);
         self.queue.charge(index, now - began);
-        if self.queue.turn_end(|vcpu| may_run(vcpu)).is_some_and(|end| end <= now) {
+        if self
+            .queue
+            .turn_end(|vcpu| may_run(vcpu))
+            .is_some_and(|end| end <= now)
+        {
             self.used_turns = self.used_turns.saturating_add(1);
         }
         self.finish_turn(hypervisor, index, outcome, now);
@@ -147,7 +151,11 @@ impl<H: AxVCpuHal> Scheduler<H> {
         if outcome == Outcome::Off {
             vm.cpu_off(id);
         }
-        let outcome = if vm.is_stopping() { Outcome::Off } else { outcome };
+        let outcome = if vm.is_stopping() {
+            Outcome::Off
+        } else {
+            outcome
+        };
         match outcome {
             Outcome::Resume | Outcome::Attend => self.queue.put_back(index, now, false),
             Outcome::Block if vcpu.is_deliverable() => self.queue.put_back(index, now, false),
@@ -165,7 +173,12 @@ impl<H: AxVCpuHal> Scheduler<H> {
 
     /// Returns when a turn that begins at `now` has to be interrupted: at its
     /// end, if somebody waits for that, or to look after somebody who rests.
-    fn end_of_turn(&self, hypervisor: &Hypervisor<H>, cpu: crate::cpu::PcpuId, now: u64) -> Option<u64> {
+    fn end_of_turn(
+        &self,
+        hypervisor: &Hypervisor<H>,
+        cpu: crate::cpu::PcpuId,
+        now: u64,
+    ) -> Option<u64> {
         let slice = match self.boots.is_empty() {
             true => self.queue.turn_end(|vcpu| may_run(vcpu)),
             false => Some(now + hypervisor.slice_ticks()),

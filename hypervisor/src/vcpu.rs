@@ -11,11 +11,11 @@ use dtb_platform::layout;
 use vm_contract::VcpuId;
 
 use crate::cpu::Cpu;
+use crate::history::History;
 use crate::physical_timer::PhysicalTimer;
 use crate::sched::Rest;
 use crate::vm::Vm;
 use crate::vm::bus::WindowHint;
-use crate::history::History;
 use crate::vm::mailbox::VcpuMailbox;
 use crate::vm::power::Start;
 use crate::vm::time;

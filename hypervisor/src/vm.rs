@@ -338,11 +338,7 @@ impl Vm {
     }
 
     /// Changes the power state, and has every vCPU look at it.
-    fn change_power<R>(
-        &self,
-        current: Option<VcpuId>,
-        change: impl FnOnce(&mut Power) -> R,
-    ) -> R {
+    fn change_power<R>(&self, current: Option<VcpuId>, change: impl FnOnce(&mut Power) -> R) -> R {
         let result = {
             let mut power = self.power.lock();
             let result = change(&mut power);
@@ -350,6 +346,10 @@ impl Vm {
             result
         };
         self.call_all(current);
+        // The vCPUs of a VM that is or was paused wait for no turn.
+        for member in &self.members {
+            self.cpus.call(member.mailbox.home());
+        }
         result
     }
 

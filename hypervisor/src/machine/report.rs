@@ -67,7 +67,9 @@ impl<H: AxVCpuHal> fmt::Display for Callers<'_, H> {
         write!(f, "called from: {:016x}", arch.gpr(30))?;
         let mut record = arch.gpr(29);
         for _ in 0..MOST_CALLERS {
-            let end = record.checked_add(8).filter(|_| record != 0 && record % 8 == 0);
+            let end = record
+                .checked_add(8)
+                .filter(|_| record != 0 && record % 8 == 0);
             let Some((next, caller)) = end.and_then(|at| doubleword(record).zip(doubleword(at)))
             else {
                 break;

@@ -115,10 +115,7 @@ mod tests {
     fn every_line_of_help_names_a_command() {
         for line in HELP {
             let name = line.split_ascii_whitespace().next().expect("a name");
-            assert!(!matches!(
-                Command::parse(name),
-                Err(ParseError::Unknown(_))
-            ));
+            assert!(!matches!(Command::parse(name), Err(ParseError::Unknown(_))));
         }
     }
 }

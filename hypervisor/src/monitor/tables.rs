@@ -118,9 +118,7 @@ pub(super) fn mem<H: AxVCpuHal>(hypervisor: &Hypervisor<H>) {
     }
 }
 
-fn present<H: AxVCpuHal>(
-    hypervisor: &Hypervisor<H>,
-) -> impl Iterator<Item = alloc::sync::Arc<Vm>> {
+fn present<H: AxVCpuHal>(hypervisor: &Hypervisor<H>) -> impl Iterator<Item = alloc::sync::Arc<Vm>> {
     hypervisor.slots().iter().filter_map(|slot| slot.vm())
 }
 
@@ -145,11 +143,19 @@ pub(super) fn irq<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, id: VmId) -> Result<
     let slot = hypervisor.slot(id)?;
     let vm = slot.vm().ok_or(VmError::Is("off"))?;
     let console = hypervisor.console();
-    console.print(format_args!("INTID  vCPU  enabled  pending  active  priority"));
+    console.print(format_args!(
+        "INTID  vCPU  enabled  pending  active  priority"
+    ));
     for vcpu in vm.vcpus() {
         let base = u64::from(vcpu.raw()) * register::STRIDE + register::SGI_FRAME;
         for number in 0..32 {
-            interrupt(console, &vm, Some(vcpu), (Frame::Redistributors, base), number);
+            interrupt(
+                console,
+                &vm,
+                Some(vcpu),
+                (Frame::Redistributors, base),
+                number,
+            );
         }
     }
     for number in 32..=LAST_INTID {

@@ -1,5 +1,5 @@
-//! The vCPUs of a CPU that wait for something: to be turned on, or for an
-//! interrupt.
+//! The vCPUs of a CPU that do not run: most of them wait for something, to be
+//! turned on or for an interrupt.
 
 use alloc::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::vcpu::Vcpu;
 use crate::vm::mailbox::Doing;
 use crate::vm::power::Start;
 
-/// What becomes of a vCPU that rests.
+/// What becomes of a vCPU that does not run.
 enum Next {
-    Rest,
+    Stay,
     /// An interrupt is there for it.
     Wake,
     /// It is turned on.
@@ -32,7 +32,7 @@ fn look<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next {
     let called = vcpu.mailbox().take();
     let vm = vcpu.vm();
     if vm.is_paused() {
-        return Next::Rest;
+        return Next::Stay;
     }
     if vm.is_stopping() {
         return Next::Park;
@@ -40,62 +40,77 @@ fn look<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next {
     vcpu.expire_resting(rest, now);
     // Its own timer may have called it just now.
     if !called && !vcpu.mailbox().take() {
-        return Next::Rest;
+        return Next::Stay;
     }
     match rest {
         Rest::Blocked if vcpu.is_deliverable() => Next::Wake,
-        Rest::Blocked => Next::Rest,
+        Rest::Blocked => Next::Stay,
         Rest::Off => match vcpu.vm().take_start(vcpu.id()) {
             Some(start) => Next::Start(start),
             None if vcpu.vm().is_over() => Next::Dismiss,
-            None => Next::Rest,
+            None => Next::Stay,
         },
     }
 }
 
 impl<H: AxVCpuHal> Scheduler<H> {
-    /// Looks at every vCPU that rests.
-    pub(super) fn attend_resting<C: Cpu<Hal = H>>(
-        &mut self,
-        hypervisor: &Hypervisor<H>,
-        cpu: &C,
-    ) {
+    /// Looks at every vCPU: those that rest may have something to do, and those of
+    /// a VM that stops have to be parked.
+    pub(super) fn attend_vcpus<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &C) {
         let now = cpu.now_ticks();
-        // From the last one on: whoever leaves is replaced by one that was seen.
-        for index in (0..self.queue.len()).rev() {
-            let Some(rest) = self.queue.rest(index) else {
-                continue;
-            };
-            let Some(vcpu) = self.queue.get_mut(index) else {
-                continue;
-            };
-            match look(vcpu, rest, now) {
-                Next::Rest => {}
-                Next::Wake => {
-                    vcpu.mailbox().set_doing(Doing::Ready);
-                    self.queue.wake(index, now);
-                }
-                Next::Start(start) => {
-                    vcpu.start(start);
-                    vcpu.mailbox().set_doing(Doing::Ready);
-                    let set = vcpu.vm().cpu_set(vcpu.id());
-                    hypervisor.cpus().contend(&set);
-                    self.queue.wake(index, now);
-                }
-                Next::Park => {
-                    let (vm, id) = (Arc::clone(vcpu.vm()), vcpu.id());
-                    if rest == Rest::Blocked {
-                        self.turn_off(hypervisor, index);
-                    }
-                    hypervisor.park(&vm, id);
-                }
-                Next::Dismiss => {
-                    let vm = Arc::clone(vcpu.vm());
-                    drop(self.queue.leave(index));
-                    hypervisor.dismiss(vm);
-                }
+        let mut index = 0;
+        while index < self.queue.len() {
+            // Whoever leaves is replaced by one that has not been looked at.
+            if self.attend_to(hypervisor, index, now) {
+                index += 1;
             }
         }
+    }
+
+    /// Looks at number `index`; `false` if it has left.
+    fn attend_to(&mut self, hypervisor: &Hypervisor<H>, index: usize, now: u64) -> bool {
+        let rest = self.queue.rest(index);
+        let Some(vcpu) = self.queue.get_mut(index) else {
+            return true;
+        };
+        let next = match rest {
+            Some(rest) => look(vcpu, rest, now),
+            // Nobody has to wait for a turn in order to be stopped.
+            None if vcpu.vm().is_stopping() => {
+                // It begins to rest: whoever calls it from now on tells this CPU.
+                vcpu.mailbox().take();
+                Next::Park
+            }
+            None => Next::Stay,
+        };
+        match next {
+            Next::Stay => {}
+            Next::Wake => {
+                vcpu.mailbox().set_doing(Doing::Ready);
+                self.queue.wake(index, now);
+            }
+            Next::Start(start) => {
+                vcpu.start(start);
+                vcpu.mailbox().set_doing(Doing::Ready);
+                let set = vcpu.vm().cpu_set(vcpu.id());
+                hypervisor.cpus().contend(&set);
+                self.queue.wake(index, now);
+            }
+            Next::Park => {
+                let (vm, id) = (Arc::clone(vcpu.vm()), vcpu.id());
+                if rest != Some(Rest::Off) {
+                    self.turn_off(hypervisor, index);
+                }
+                hypervisor.park(&vm, id);
+            }
+            Next::Dismiss => {
+                let vm = Arc::clone(vcpu.vm());
+                drop(self.queue.leave(index));
+                hypervisor.dismiss(vm);
+                return false;
+            }
+        }
+        true
     }
 
     /// Records that a vCPU, which was on, is off.

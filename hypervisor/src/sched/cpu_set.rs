@@ -94,7 +94,10 @@ mod tests {
 
     #[test]
     fn a_set_has_the_members_that_were_added() {
-        let set: CpuSet = [7, 0, 2, 1, 200, 300].map(PcpuId::new).into_iter().collect();
+        let set: CpuSet = [7, 0, 2, 1, 200, 300]
+            .map(PcpuId::new)
+            .into_iter()
+            .collect();
         let members: Vec<_> = set.iter().map(PcpuId::raw).collect();
         assert_eq!(members, [0, 1, 2, 7, 200], "300 is too high");
         assert_eq!((set.len(), set.is_empty()), (5, false));

@@ -42,10 +42,9 @@ pub fn place(configs: &[&VmConfig], cpu_count: u16) -> Vec<Vec<CpuSet>> {
                         let cpu = cpus.get(vcpu).and_then(|cpu| existing(*cpu, &all));
                         cpu.into_iter().collect()
                     }
-                    Placement::Within(cpus) => cpus
-                        .iter()
-                        .filter_map(|cpu| existing(*cpu, &all))
-                        .collect(),
+                    Placement::Within(cpus) => {
+                        cpus.iter().filter_map(|cpu| existing(*cpu, &all)).collect()
+                    }
                 })
                 .collect()
         })
@@ -88,8 +87,11 @@ mod tests {
         assert_eq!(placed(&[(4, Automatic)], 4), [["0", "1", "2", "3"]]);
         assert_eq!(placed(&[(2, Automatic)], 1), [["0", "0"]]);
         assert_eq!(
-            placed(&[(2, Automatic), (2, Pinned([1, 0].into())), (1, Automatic)], 5),
-            [vec!["2", "3"], vec!["1", "0"], vec!["4"]]
+            placed(
+                &[(2, Automatic), (2, Pinned([1, 0].into())), (1, Automatic)],
+                5
+            ),
+            [&["2", "3"][..], &["1", "0"], &["4"]]
         );
         assert_eq!(
             placed(&[(2, Automatic), (2, Within([0, 1].into()))], 3),

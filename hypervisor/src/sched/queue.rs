@@ -108,8 +108,7 @@ impl<T> RunQueue<T> {
 
     /// Makes room for `count` altogether.
     pub fn reserve(&mut self, count: usize) {
-        self.items
-            .reserve(count.saturating_sub(self.items.len()));
+        self.items.reserve(count.saturating_sub(self.items.len()));
     }
 
     /// Returns how many there are. They are numbered from 0 until one leaves.
@@ -179,7 +178,11 @@ impl<T> RunQueue<T> {
         debug_assert_ne!(place.state, State::Running, "it is on the CPU");
         let last = self.items.len() - 1;
         self.turn = self.turn.filter(|turn| turn.index != index).map(|turn| {
-            let index = if turn.index == last { index } else { turn.index };
+            let index = if turn.index == last {
+                index
+            } else {
+                turn.index
+            };
             Turn { index, ..turn }
         });
         let (place, item) = self.items.swap_remove(index);
@@ -245,7 +248,13 @@ impl<T> RunQueue<T> {
             .iter()
             .enumerate()
             .filter_map(ready)
-            .reduce(|best, other| if self.precedes(other, best) { other } else { best })?;
+            .reduce(|best, other| {
+                if self.precedes(other, best) {
+                    other
+                } else {
+                    best
+                }
+            })?;
         let goes_on = self.turn.filter(|turn| {
             before(now, turn.end)
                 && self.items.get(turn.index).is_some_and(|(place, item)| {
@@ -273,7 +282,8 @@ impl<T> RunQueue<T> {
     /// that.
     #[must_use]
     pub fn turn_end(&self, may: impl Fn(&T) -> bool) -> Option<u64> {
-        let waits = |(place, item): &(Place, T)| matches!(place.state, State::Ready(_)) && may(item);
+        let waits =
+            |(place, item): &(Place, T)| matches!(place.state, State::Ready(_)) && may(item);
         let turn = self.turn?;
         self.items.iter().any(waits).then_some(turn.end)
     }
@@ -339,7 +349,8 @@ impl<T> RunQueue<T> {
 
     /// Tells whether `one` comes before `other` when a turn begins.
     fn precedes(&self, one: usize, other: usize) -> bool {
-        let (Some((one, _)), Some((other, _))) = (self.items.get(one), self.items.get(other)) else {
+        let (Some((one, _)), Some((other, _))) = (self.items.get(one), self.items.get(other))
+        else {
             return false;
         };
         if one.share.level() != other.share.level() {
@@ -353,8 +364,7 @@ impl<T> RunQueue<T> {
 
     /// Tells whether `best` may interrupt the turn of `current`.
     fn interrupts(&self, best: usize, current: usize) -> bool {
-        let (Some((best, _)), Some((current, _))) =
-            (self.items.get(best), self.items.get(current))
+        let (Some((best, _)), Some((current, _))) = (self.items.get(best), self.items.get(current))
         else {
             return false;
         };

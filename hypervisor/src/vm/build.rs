@@ -271,11 +271,7 @@ impl VmBuilder {
 }
 
 /// Describes the vCPUs, each at its first home.
-fn members(
-    id: VmId,
-    affinities: &[u64],
-    cpu_sets: &[CpuSet],
-) -> Result<Vec<Member>, BuildError> {
+fn members(id: VmId, affinities: &[u64], cpu_sets: &[CpuSet]) -> Result<Vec<Member>, BuildError> {
     let member = |(vcpu, affinity): (u16, &u64)| {
         let cpus = cpu_sets.get(usize::from(vcpu)).copied().unwrap_or_default();
         if cpus.is_empty() {

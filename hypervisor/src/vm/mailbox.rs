@@ -134,7 +134,11 @@ mod tests {
         mailbox.set_doing(Doing::Ready);
         assert!(mailbox.called(), "it has not looked yet");
         assert!(mailbox.take());
-        assert_eq!(mailbox.call(), Callee::Nobody, "it looks when its turn comes");
+        assert_eq!(
+            mailbox.call(),
+            Callee::Nobody,
+            "it looks when its turn comes"
+        );
         assert_eq!(mailbox.home(), home);
     }
 

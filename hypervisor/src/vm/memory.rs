@@ -121,14 +121,21 @@ impl GuestRam {
         let mut before = 0;
         for segment in &self.segments {
             let offset = done.checked_sub(before)?;
-            if let Some(left) = segment.frames.size_bytes.checked_sub(offset).filter(|left| *left > 0)
+            if let Some(left) = segment
+                .frames
+                .size_bytes
+                .checked_sub(offset)
+                .filter(|left| *left > 0)
             {
                 let length = left.min(most);
                 let start = segment.frames.start + offset;
                 let host = ptr::with_exposed_provenance_mut::<u8>(start.into());
                 // SAFETY: `length` bytes from there on are frames that this VM owns.
                 unsafe { host.write_bytes(0, length) };
-                return Some((HostPhysAddrRange::from_start_size(start, length), done + length));
+                return Some((
+                    HostPhysAddrRange::from_start_size(start, length),
+                    done + length,
+                ));
             }
             before += segment.frames.size_bytes;
         }
@@ -144,7 +151,10 @@ impl GuestRam {
         mut each: impl FnMut(HostPhysAddrRange),
     ) {
         self.pieces(address, length, |host, _, length| {
-            each(HostPhysAddrRange::from_start_size(host.addr().into(), length));
+            each(HostPhysAddrRange::from_start_size(
+                host.addr().into(),
+                length,
+            ));
         });
     }
 
@@ -347,10 +357,7 @@ mod tests {
         let mut bytes = [0; 8];
         ram.read(rom, &mut bytes).expect("backed");
         assert_eq!(bytes, [8, 7, 6, 5, 4, 3, 2, 1]);
-        assert_eq!(
-            ram.publish(rom + 4, 0),
-            Err(AccessError::Misaligned)
-        );
+        assert_eq!(ram.publish(rom + 4, 0), Err(AccessError::Misaligned));
         assert_eq!(ram.publish(rom + 8, 0), Err(AccessError::OutsideMemory));
     }
 

@@ -5,7 +5,9 @@
 use alloc::sync::Arc;
 
 use dtb_platform::layout;
-use s2_mmu::{Attributes, HwVmid, LeafSize, MapError, Stage2, Stage2Config, Stage2Tlb, VmidAllocator};
+use s2_mmu::{
+    Attributes, HwVmid, LeafSize, MapError, Stage2, Stage2Config, Stage2Tlb, VmidAllocator,
+};
 use vm_contract::{GuestPhysAddrRange, HostPhysAddr};
 
 use super::build::BuildError;

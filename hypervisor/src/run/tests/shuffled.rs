@@ -237,6 +237,7 @@ impl Driver {
 fn assert_nobody_runs_twice(rig: &Rig) {
     let running: Vec<_> = rig
         .hypervisor
+        .cpus()
         .running()
         .filter_map(|(_, vcpu)| vcpu)
         .collect();
