@@ -31,7 +31,7 @@ pub struct Scheduler<H: AxVCpuHal> {
     boots: VecDeque<Boot>,
     /// Who was loaded last.
     last: Option<(VmId, VcpuId)>,
-    /// Turns that were used up since a vCPU was last sent away for fairness.
+    /// Turns that were used up since a vCPU was last sent away.
     used_turns: u32,
 }
 
@@ -121,13 +121,6 @@ impl<H: AxVCpuHal> Scheduler<H> {
         let now = cpu.now_ticks();
         vcpu.time().end_turn(now - began);
         self.queue.charge(index, now - began);
-        if self
-            .queue
-            .turn_end(|vcpu| may_run(vcpu))
-            .is_some_and(|end| end <= now)
-        {
-            self.used_turns = self.used_turns.saturating_add(1);
-        }
         self.finish_turn(hypervisor, index, outcome, now);
     }
 
@@ -157,12 +150,16 @@ impl<H: AxVCpuHal> Scheduler<H> {
             outcome
         };
         match outcome {
-            Outcome::Resume | Outcome::Attend => self.queue.put_back(index, now, false),
-            Outcome::Block if vcpu.is_deliverable() => self.queue.put_back(index, now, false),
-            Outcome::Yield => self.queue.put_back(index, now, true),
-            Outcome::Block => {
+            Outcome::Block if !vcpu.is_deliverable() => {
                 vcpu.mailbox().set_doing(Doing::Resting);
                 self.queue.put_to_rest(index, Rest::Blocked);
+            }
+            Outcome::Resume | Outcome::Attend | Outcome::Yield | Outcome::Block => {
+                let end = self.queue.turn_end(|vcpu| may_run(vcpu));
+                let is_used_up = end.is_some_and(|end| end <= now);
+                self.used_turns = self.used_turns.saturating_add(is_used_up.into());
+                let gives_up = outcome == Outcome::Yield;
+                self.queue.put_back(index, now, is_used_up || gives_up);
             }
             Outcome::Off | Outcome::Fault(_) => {
                 self.turn_off(hypervisor, index);

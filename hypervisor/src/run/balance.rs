@@ -30,44 +30,63 @@ impl<H: AxVCpuHal> Scheduler<H> {
     }
 
     fn publish(&self, hypervisor: &Hypervisor<H>, here: PcpuId) {
-        let movable = self.movable().count();
+        let movable = if self.has_spare() {
+            self.movable().count()
+        } else {
+            0
+        };
         hypervisor
             .cpus()
             .publish_load(here, self.queue.load(), movable);
     }
 
-    /// Returns those that wait and may run elsewhere. One of those that are ready
-    /// stays: it will run here next.
-    fn movable(&self) -> impl Iterator<Item = (usize, CpuSet)> {
-        let stays = usize::from(self.queue.load() == self.queue.waiting().count());
-        self.queue.waiting().skip(stays).filter_map(|index| {
+    /// Tells whether somebody remains to be run here if one of those that wait
+    /// goes away.
+    fn has_spare(&self) -> bool {
+        let waiting = self.queue.waiting().count();
+        waiting > usize::from(self.queue.load() == waiting)
+    }
+
+    /// Returns those that wait and may run elsewhere: number, since when each has
+    /// been here, and where it may run.
+    fn movable(&self) -> impl Iterator<Item = (usize, u64, CpuSet)> {
+        self.queue.waiting().filter_map(|(index, arrived)| {
             let vcpu = self.queue.get(index)?;
             let set = vcpu.vm().cpu_set(vcpu.id());
-            (set.len() > 1 && !vcpu.vm().is_paused()).then_some((index, set))
+            (set.len() > 1 && !vcpu.vm().is_paused()).then_some((index, arrived, set))
         })
     }
 
+    /// Returns who goes where. Who has been here longest goes first, so that all
+    /// get around.
     fn find_move(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) -> Option<(usize, PcpuId)> {
+        if !self.has_spare() {
+            return None;
+        }
         let cpus = hypervisor.cpus();
         let idle = self
             .movable()
-            .find_map(|(index, set)| Some((index, cpus.claim_idle(&set)?)));
+            .find_map(|(index, _, set)| Some((index, cpus.claim_idle(&set)?)));
         if idle.is_some() {
             return idle;
         }
         let margin = if self.used_turns >= PATIENCE { 1 } else { 2 };
         let most = self.queue.load().checked_sub(margin)?;
-        let found = self.movable().find_map(|(index, set)| {
-            let target = set
-                .iter()
-                .filter(|cpu| *cpu != here)
-                .min_by_key(|cpu| cpus.load(*cpu))?;
-            (cpus.load(target) <= most).then_some((index, target))
-        });
-        if found.is_some() {
-            self.used_turns = 0;
-        }
-        found
+        let found = self
+            .movable()
+            .filter_map(|(index, arrived, set)| {
+                let target = set
+                    .iter()
+                    .filter(|cpu| *cpu != here)
+                    .min_by_key(|cpu| cpus.load(*cpu))?;
+                (cpus.load(target) <= most).then_some((arrived, index, target))
+            })
+            .min_by_key(|(arrived, ..)| *arrived);
+        self.used_turns = match found {
+            Some(_) => 0,
+            None => self.used_turns,
+        };
+        found.map(|(_, index, target)| (index, target))
     }
 
     /// Moves a vCPU that is ready to another CPU.

@@ -40,6 +40,8 @@ struct Place {
     is_fresh: bool,
     /// Among equals, the lowest is next.
     order: u64,
+    /// Who has been on this CPU for longer has a lower one.
+    arrived: u64,
 }
 
 /// A turn that has begun and was not used up.
@@ -167,6 +169,7 @@ impl<T> RunQueue<T> {
             had: floor.wrapping_add_signed(moving.ahead),
             is_fresh: moving.rest.is_none(),
             order,
+            arrived: order,
         };
         self.items.push((place, moving.item));
     }
@@ -309,8 +312,8 @@ impl<T> RunQueue<T> {
     }
 
     /// Returns the numbers of those that are ready, except for the one whose turn
-    /// goes on.
-    pub fn waiting(&self) -> impl Iterator<Item = usize> {
+    /// goes on, and since when each has been on this CPU, relative to the others.
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, u64)> {
         let in_turn = self.turn.map(|turn| turn.index);
         self.items
             .iter()
@@ -318,7 +321,7 @@ impl<T> RunQueue<T> {
             .filter(move |(index, (place, _))| {
                 matches!(place.state, State::Ready(_)) && Some(*index) != in_turn
             })
-            .map(|(index, _)| index)
+            .map(|(index, (place, _))| (index, place.arrived))
     }
 
     fn order(&mut self) -> u64 {

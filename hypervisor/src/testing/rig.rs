@@ -28,6 +28,9 @@ use crate::vm::Vm;
 /// More steps than any test needs.
 const MOST_ROUNDS: usize = 10_000;
 
+/// Memory for the VMs of a machine that has its own: enough for seven.
+const POOL_BYTES: usize = 32 << 20;
+
 /// What a machine is made of.
 pub(crate) struct Plan<'a> {
     /// Where the vCPUs of each VM live.
@@ -90,7 +93,7 @@ impl Rig {
         let board: &'static FakeBoard = Box::leak(Box::new(board));
         let uart = FakeUart::default();
         let console = Console::new(Box::new(uart.clone()));
-        let pool = plan.pool.clone().unwrap_or_else(|| frame_pool(16 << 20));
+        let pool = plan.pool.clone().unwrap_or_else(|| frame_pool(POOL_BYTES));
         let scripts: Vec<Vec<Script>> = homes
             .iter()
             .map(|homes| homes.iter().map(|_| Script::default()).collect())
@@ -125,6 +128,7 @@ impl Rig {
             }),
         }));
         hypervisor.start();
+        assert!(!hypervisor.any_fault(), "not all VMs could be built");
         start_vms(&hypervisor);
         uart.clear();
         let mut rig = Self {
