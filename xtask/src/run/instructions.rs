@@ -77,7 +77,7 @@ impl Counting {
     }
 
     /// Returns what has been counted up to now.
-    pub(super) fn counts(&self) -> Result<Counts> {
+    pub(crate) fn counts(&self) -> Result<Counts> {
         let bytes = fs::read(&self.counters)
             .with_context(|| format!("cannot read {}", self.counters.display()))?;
         let counts = Counts::new(&bytes, usize::try_from(self.cpus)?);
