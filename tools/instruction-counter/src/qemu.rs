@@ -110,7 +110,9 @@ pub(crate) unsafe extern "C" fn qemu_plugin_install(
 ) -> c_int {
     let words = (0..usize::try_from(count).unwrap_or(0)).map(|index| {
         // SAFETY: QEMU hands over this many pointers.
-        let word = unsafe { *words.add(index) };
+        let word = unsafe { words.add(index) };
+        // SAFETY: It is one of them.
+        let word = unsafe { *word };
         // SAFETY: Each points to a C string that outlives this call.
         let word = unsafe { CStr::from_ptr(word) };
         word.to_string_lossy().into_owned()
