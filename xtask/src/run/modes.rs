@@ -35,6 +35,7 @@ pub(crate) fn machine(
     }
     machine.qemu_args = options.qemu_arg;
     machine.gdb = options.gdb;
+    machine.count_instructions = options.count_instructions.is_some();
     if options.bare {
         machine.mode = Mode::Bare;
     }

@@ -22,6 +22,8 @@ pub(crate) struct MachineSpec {
     pub(crate) qemu_args: Vec<String>,
     /// Whether to wait for a debugger.
     pub(crate) gdb: bool,
+    /// Whether to count the hypervisor's instructions.
+    pub(crate) count_instructions: bool,
     pub(crate) mode: Mode,
 }
 
@@ -92,6 +94,7 @@ impl MachineSpec {
             cpu: "max".to_owned(),
             qemu_args: Vec::new(),
             gdb: false,
+            count_instructions: false,
             mode: Mode::Hypervisor,
         }
     }
