@@ -6,7 +6,7 @@ mod secondary;
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::global_asm;
@@ -15,7 +15,7 @@ use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR
 use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
 use arm_vgic_v3::El2Ich;
-use dtb_platform::{CpuStatus, EnableMethod, Platform, VmConfig, vm_configs};
+use dtb_platform::{CpuStatus, EnableMethod, HostOptions, Platform, VmConfig, vm_configs};
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
 use hypervisor::frames::FramePool;
@@ -115,7 +115,13 @@ fn start_machine(
 ) -> Result<(&'static Machinery, &'static Hypervisor), String> {
     let firmware = Firmware::find(&platform);
     order_cpus(&mut platform);
-    let configs = vm_configs(blob);
+    // The first VM that is at fault stops the boot.
+    let configs = vm_configs(blob)
+        .map_err(|error| error.to_string())
+        .and_then(|configs| {
+            let configs: Result<Vec<VmConfig>, _> = configs.into_iter().collect();
+            configs.map_err(|error| error.to_string())
+        });
 
     // What of the memory is taken before anything is allocated from it.
     let blob_range = HostPhysAddrRange::from_start_size(blob.as_ptr().addr().into(), blob.len());
@@ -148,7 +154,11 @@ fn start_machine(
         firmware,
     });
     let console = Arc::new(Console::new(Box::new(uart)));
-    logger::init(&console, log_level(platform.bootargs.as_deref()));
+    let (options, refused) = HostOptions::parse(platform.bootargs.as_deref().unwrap_or_default());
+    logger::init(&console, options.log_level);
+    for error in refused {
+        log::error!("option refused: {error}");
+    }
 
     let interrupts = Interrupts::of(&platform)
         .ok_or_else(|| String::from("the machine has no GICv3 with a maintenance interrupt"))?;
@@ -346,16 +356,6 @@ unsafe fn module(range: HostPhysAddrRange) -> &'static [u8] {
     let start = core::ptr::with_exposed_provenance(range.start.into());
     // SAFETY: by the function's contract.
     unsafe { core::slice::from_raw_parts(start, range.size()) }
-}
-
-/// The hypervisor's own options are in the host's `/chosen/bootargs`.
-fn log_level(bootargs: Option<&str>) -> log::LevelFilter {
-    bootargs
-        .into_iter()
-        .flat_map(str::split_whitespace)
-        .filter_map(|word| word.strip_prefix("armature.log="))
-        .find_map(|level| level.parse().ok())
-        .unwrap_or(log::LevelFilter::Info)
 }
 
 fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
