@@ -15,14 +15,17 @@ use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR
 use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
 use arm_vgic_v3::El2Ich;
-use dtb_platform::{CpuStatus, EnableMethod, Platform, VmConfig, vm_configs};
+use dtb_platform::{
+    BlobError, ConfigError, CpuStatus, EnableMethod, HostOptions, MachineFacts, Platform, VmConfig,
+    vm_configs,
+};
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
 use hypervisor::frames::FramePool;
 use hypervisor::lock::RankedLock;
 use hypervisor::machine::{Hypervisor, MachineParts};
 use hypervisor::run::Scheduler;
-use hypervisor::sched::{Cpus, MAX_CPUS, SLICE_MS};
+use hypervisor::sched::{Cpus, MAX_CPUS};
 use hypervisor::vm::{HostFacts, VmBuilder};
 use memory_addr::MemoryAddr;
 use s2_mmu::{Stage2Config, VmidAllocator, VmidSize};
@@ -120,23 +123,17 @@ fn start_machine(
 ) -> Result<(&'static Machinery, &'static El2Hypervisor), String> {
     let firmware = Firmware::find(&platform);
     order_cpus(&mut platform);
-    let configs = vm_configs(blob);
-
     // What of the memory is taken before anything is allocated from it.
     let blob_range = HostPhysAddrRange::from_start_size(blob.as_ptr().addr().into(), blob.len());
+    let configs = judged_configs(&platform, blob, blob_range);
+    let modules = modules_of(configs.iter().flatten().flatten());
     let mut taken = platform.reserved.clone();
     taken.extend([image(), page_aligned(blob_range)]);
-    taken.extend(modules_of(configs.iter().flatten()));
+    taken.extend(&modules);
     let mut free = hypervisor::ranges::without(&platform.memory, &taken);
     let stacks = carve_stacks(&mut free, platform.cpus.len().saturating_sub(1))
         .ok_or_else(|| String::from("no memory for the stacks of the CPUs"))?;
 
-    let mut modules = modules_of(configs.iter().flatten());
-    let checked = check_modules(&platform, &modules, blob_range);
-    if checked.is_err() {
-        // Reported as soon as there is a console.
-        modules.clear();
-    }
     let tables = enter_tables(&platform, blob_range, &modules, &stacks)
         .map_err(|error| format!("EL2 tables: {error}"))?;
 
@@ -153,7 +150,11 @@ fn start_machine(
         firmware,
     });
     let console = Arc::new(Console::new(Box::new(uart)));
-    logger::init(&console, log_level(platform.bootargs.as_deref()));
+    let (options, refused) = HostOptions::parse(platform.bootargs.as_deref().unwrap_or_default());
+    logger::init(&console, options.log_level);
+    for error in refused {
+        log::error!("option refused: {error}");
+    }
 
     let interrupts = Interrupts::of(&platform)
         .ok_or_else(|| String::from("the machine has no GICv3 with a maintenance interrupt"))?;
@@ -170,7 +171,6 @@ fn start_machine(
     if configs.is_empty() {
         return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
     }
-    checked?;
     let host: &'static Host = Box::leak(Box::new(Host {
         affinities: platform.cpus.iter().map(|cpu| cpu.mpidr).collect(),
     }));
@@ -190,11 +190,8 @@ fn start_machine(
             module: module_bytes,
         },
         cpu_count,
-        slice_ms: SLICE_MS,
-        vms: configs
-            .into_iter()
-            .map(|config| (config.name.clone(), Some(config)))
-            .collect(),
+        slice_ms: options.slice_ms.into(),
+        vms: configs.into_iter().map(named).collect(),
         // SAFETY: used at EL2 with everything masked, and guests are confined by the
         // stage-2 tables of their VM, which map only what `GuestRam` owns.
         hal: Box::new(|_, _| unsafe { El2::new() }),
@@ -317,45 +314,43 @@ fn modules_of<'a>(configs: impl Iterator<Item = &'a VmConfig>) -> Vec<HostPhysAd
         .collect()
 }
 
-/// Checks that modules lie in memory and in nobody's way.
-fn check_modules(
+/// Reads the VMs that the device tree asks for. What is wrong with one is
+/// reported as soon as there is a console.
+fn judged_configs(
     platform: &Platform,
-    modules: &[HostPhysAddrRange],
-    blob: HostPhysAddrRange,
-) -> Result<(), String> {
-    for module in modules {
-        let inside = platform
-            .memory
-            .iter()
-            .any(|range| range.contains_range(*module));
-        let clash = [image(), blob].iter().any(|range| range.overlaps(*module));
-        if !inside || clash {
-            return Err(format!(
-                "the boot module at {:#x} lies outside memory, or over the hypervisor or its device tree",
-                usize::from(module.start)
-            ));
-        }
-    }
-    Ok(())
+    blob: &[u8],
+    blob_range: HostPhysAddrRange,
+) -> Result<Vec<Result<VmConfig, ConfigError>>, BlobError> {
+    let occupied = [
+        (image(), "the hypervisor"),
+        (page_aligned(blob_range), "the device tree"),
+    ];
+    let machine = MachineFacts::of(platform, &occupied);
+    let configs = vm_configs(blob)?.into_iter().map(|config| {
+        let config = config?;
+        machine.check(&config)?;
+        Ok(config)
+    });
+    Ok(configs.collect())
 }
 
-/// Returns the bytes of a boot module, one of those that [`check_modules`] has
-/// passed.
+/// Reports a VM that is refused; it keeps its number all the same.
+fn named(config: Result<VmConfig, ConfigError>) -> (String, Option<VmConfig>) {
+    match config {
+        Ok(config) => (config.name.clone(), Some(config)),
+        Err(error) => {
+            log::error!("VM refused: {error}");
+            (String::from("(refused)"), None)
+        }
+    }
+}
+
+/// Returns the bytes of a boot module, of a VM that was judged.
 fn module_bytes(range: HostPhysAddrRange) -> &'static [u8] {
     let start = core::ptr::with_exposed_provenance(range.start.into());
     // SAFETY: modules are memory, mapped read-only and excluded from the free
     // memory: nobody ever writes to them.
     unsafe { core::slice::from_raw_parts(start, range.size()) }
-}
-
-/// The hypervisor's own options are in the host's `/chosen/bootargs`.
-fn log_level(bootargs: Option<&str>) -> log::LevelFilter {
-    bootargs
-        .into_iter()
-        .flat_map(str::split_whitespace)
-        .filter_map(|word| word.strip_prefix("armature.log="))
-        .find_map(|level| level.parse().ok())
-        .unwrap_or(log::LevelFilter::Info)
 }
 
 fn host_facts(platform: &Platform) -> HostFacts {

@@ -275,7 +275,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
                 Err(error) => {
                     *state = SlotState::Absent(Absence::Failed);
                     self.any_fault.store(true, Ordering::Release);
-                    log::error!("VM refused: VM {} ({}): {error}", slot.name, config.node);
+                    log::error!("VM refused: /chosen/{}: {error}", config.node);
                 }
             }
         }

@@ -17,7 +17,3 @@ pub use inbox::{Inbox, Message};
 pub use placement::{first_home, place};
 pub use queue::{Moving, Rest, RunQueue};
 pub use share::{LEVELS, Share};
-
-/// How long a vCPU runs while others wait, in milliseconds, unless the
-/// configuration says otherwise.
-pub const SLICE_MS: u64 = 10;

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use std::sync::Mutex;
 
 use arm_vcpu::IdRegisters;
-use dtb_platform::{BootModule, Placement, VmConfig};
+use dtb_platform::{BootModule, HostOptions, Placement, VmConfig};
 use s2_mmu::{Stage2Config, VmidAllocator};
 use vm_contract::{HostPhysAddr, HostPhysAddrRange, VmId};
 
@@ -128,6 +128,9 @@ impl HostUart for FakeUart {
         self.lock().listens[1] = on;
     }
 }
+
+/// How long a vCPU runs while others wait, in milliseconds.
+pub(crate) const SLICE_MS: u64 = HostOptions::USUAL_SLICE_MS as u64;
 
 /// What every guest consists of: a NOP.
 const IMAGE: [u8; 4] = [0x1f, 0x20, 0x03, 0xd5];

@@ -55,7 +55,7 @@ impl Placement {
             (None, None) => Ok(Self::Automatic),
             (Some(cpus), None) => Ok(Self::Pinned(cpus)),
             (None, Some(cpus)) => Ok(Self::Within(cpus)),
-            (Some(_), Some(_)) => Err(domain.invalid(property::CPU_SET, allowed::CPU_SET)),
+            (Some(_), Some(_)) => Err(domain.invalid(property::CPU_SET, allowed::NO_CPU_SET)),
         }
     }
 

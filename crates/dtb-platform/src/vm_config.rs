@@ -2,14 +2,15 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use vm_contract::HostPhysAddrRange;
 
-use crate::blob::Blob;
-use crate::tree::{Node, Tree};
-use crate::{ConfigError, Fault, Placement, PropertyError, cells, layout};
+use crate::{ConfigError, Fault, Placement, PropertyError, layout};
+
+mod read;
+
+pub use read::{vm_configs, vm_configs_on};
 
 /// What names a domain node.
 pub(crate) const DOMAIN: &str = "xen,domain";
@@ -31,6 +32,8 @@ pub(crate) mod property {
     pub(crate) const WEIGHT: &str = "armature,weight";
     pub(crate) const PRIORITY: &str = "armature,priority";
     pub(crate) const REG: &str = "reg";
+    /// Those that a domain node may have and that are ours alone.
+    pub(super) const OURS: [&str; 5] = [NAME, AFFINITY, CPU_SET, WEIGHT, PRIORITY];
 }
 
 /// What the properties may be.
@@ -40,8 +43,9 @@ pub(crate) mod allowed {
         "the size in KiB in one or two words, a multiple of 4, from 4 to 255 GiB";
     pub(super) const NAME: &str = "1 to 64 bytes of text without control characters";
     pub(crate) const AFFINITY: &str = "one word for each CPU, the number of a physical CPU";
-    pub(crate) const CPU_SET: &str = "one or more words, each the number of another physical CPU, \
-         and none beside `armature,affinity`";
+    pub(crate) const CPU_SET: &str =
+        "numbers of physical CPUs, one word each, at least one and none twice";
+    pub(crate) const NO_CPU_SET: &str = "absent beside `armature,affinity`";
     pub(super) const WEIGHT: &str = "one word, from 1 to 10000";
     pub(super) const PRIORITY: &str = "one word, from 0 to 7";
     pub(super) const MODULE: &str = "one address and one size, not empty";
@@ -97,57 +101,14 @@ impl BootModule {
     }
 }
 
-/// Reads the VMs that `blob` asks for: the children of `/chosen` compatible
-/// with `xen,domain`, in the order of the tree.
-///
-/// Different VMs may use the very same module, for instance one kernel.
-///
-/// # Errors
-/// Whoever configured the VMs is to blame; the error names the node and the
-/// property, and says what is allowed there.
-pub fn vm_configs(blob: &[u8]) -> Result<Vec<VmConfig>, ConfigError> {
-    let blob = Blob::check(blob)?;
-    let tree = Tree::read(&blob)?;
-    let domains = tree.find("/chosen").into_iter().flat_map(|chosen| {
-        chosen
-            .children()
-            .filter(|node| node.is_compatible(&[DOMAIN]) && node.is_available())
-    });
-    let configs = domains.map(VmConfig::read).collect::<Result<Vec<_>, _>>()?;
-    check_together(&configs)?;
-    Ok(configs)
-}
-
 /// Checks VMs each by itself and as neighbours.
 pub(crate) fn check_all(configs: &[VmConfig]) -> Result<(), ConfigError> {
-    configs.iter().try_for_each(VmConfig::check)?;
-    check_together(configs)
-}
-
-fn check_together(configs: &[VmConfig]) -> Result<(), ConfigError> {
     for (index, config) in configs.iter().enumerate() {
+        config.check()?;
         let earlier = configs.get(..index).unwrap_or_default();
-        for other in earlier {
-            for (ours, theirs) in [(&config.name, &other.name), (&config.node, &other.node)] {
-                if ours == theirs {
-                    return Err(ConfigError::DuplicateName {
-                        node: config.path(),
-                        name: ours.clone(),
-                    });
-                }
-            }
-            let collide = |ours: HostPhysAddrRange| {
-                other
-                    .modules()
-                    .any(|theirs| ours != theirs && ours.overlaps(theirs))
-            };
-            if config.modules().any(collide) {
-                return Err(ConfigError::Overlap {
-                    node: config.path(),
-                    other: other.path(),
-                });
-            }
-        }
+        earlier
+            .iter()
+            .try_for_each(|earlier| config.check_beside(earlier))?;
     }
     Ok(())
 }
@@ -163,46 +124,36 @@ impl VmConfig {
     pub const USUAL_PRIORITY: u8 = 0;
 
     /// Returns the path of the node that describes the VM.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/chosen/{}", self.node)
     }
 
-    fn modules(&self) -> impl Iterator<Item = HostPhysAddrRange> {
+    /// Returns where its modules are.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = HostPhysAddrRange> {
         [self.boot.range()].into_iter().chain(self.ramdisk)
     }
 
-    fn read(node: Node<'_, '_>) -> Result<Self, ConfigError> {
-        use property::{CPUS, MEMORY, NAME, PRIORITY, WEIGHT};
-        let cpus = node.word(CPUS, allowed::CPUS)?;
-        let memory_kib = node.number(MEMORY, allowed::MEMORY)?;
-        let weight = node.word(WEIGHT, allowed::WEIGHT)?;
-        let priority = node
-            .word(PRIORITY, allowed::PRIORITY)?
-            .map(|word| u8::try_from(word).map_err(|_| node.invalid(PRIORITY, allowed::PRIORITY)))
-            .transpose()?;
-        let modules = Modules::read(node)?;
-        let config = Self {
-            node: node.name().into(),
-            name: node.string(NAME)?.unwrap_or(node.name()).into(),
-            cpus: cpus.ok_or_else(|| node.missing(CPUS, allowed::CPUS))?,
-            memory_bytes: memory_kib
-                .ok_or_else(|| node.missing(MEMORY, allowed::MEMORY))?
-                // Too much in any case.
-                .saturating_mul(1024),
-            boot: modules
-                .boot
-                .ok_or_else(|| ConfigError::BootModules { node: node.path() })?,
-            ramdisk: modules.ramdisk,
-            bootargs: modules
-                .bootargs
-                .or(node.string(property::BOOTARGS)?)
-                .map(String::from),
-            placement: Placement::read(node)?,
-            weight: weight.unwrap_or(Self::USUAL_WEIGHT),
-            priority: priority.unwrap_or(Self::USUAL_PRIORITY),
+    /// Checks that the VM can be built beside an earlier one.
+    fn check_beside(&self, earlier: &Self) -> Result<(), ConfigError> {
+        for (ours, theirs) in [(&self.name, &earlier.name), (&self.node, &earlier.node)] {
+            if ours == theirs {
+                return Err(ConfigError::DuplicateName {
+                    node: self.path(),
+                    name: ours.clone(),
+                });
+            }
+        }
+        let collides = |ours: HostPhysAddrRange| {
+            let mut theirs = earlier.modules();
+            theirs.any(|theirs| ours != theirs && ours.overlaps(theirs))
         };
-        config.check()?;
-        Ok(config)
+        if self.modules().any(collides) {
+            return Err(ConfigError::Overlap {
+                node: self.path(),
+                other: earlier.path(),
+            });
+        }
+        Ok(())
     }
 
     /// Checks everything that one VM can have wrong by itself.
@@ -269,51 +220,4 @@ fn is_node_name(name: &str) -> bool {
     };
     let (base, unit) = name.split_once('@').unwrap_or((name, "0"));
     name.starts_with(|first: char| first.is_ascii_alphabetic()) && is_part(base) && is_part(unit)
-}
-
-/// The modules under a domain node.
-#[derive(Default)]
-struct Modules<'a> {
-    boot: Option<BootModule>,
-    ramdisk: Option<HostPhysAddrRange>,
-    bootargs: Option<&'a str>,
-}
-
-impl<'a> Modules<'a> {
-    fn read(domain: Node<'_, 'a>) -> Result<Self, ConfigError> {
-        let mut modules = Self::default();
-        for node in domain.children().filter(|node| node.is_available()) {
-            let kernel = node.is_compatible(&[KERNEL]);
-            if kernel || node.is_compatible(&[FIRMWARE]) {
-                let range = module_range(node)?;
-                let boot = if kernel {
-                    BootModule::Kernel(range)
-                } else {
-                    BootModule::Firmware(range)
-                };
-                if modules.boot.replace(boot).is_some() {
-                    return Err(ConfigError::BootModules {
-                        node: domain.path(),
-                    });
-                }
-                modules.bootargs = node.string(property::BOOTARGS)?;
-            } else if node.is_compatible(&[RAMDISK]) {
-                if modules.ramdisk.replace(module_range(node)?).is_some() {
-                    return Err(ConfigError::Ramdisks {
-                        node: domain.path(),
-                    });
-                }
-            } else if node.compatible().any(|name| name.starts_with("multiboot,")) {
-                return Err(ConfigError::UnknownModule { node: node.path() });
-            }
-        }
-        Ok(modules)
-    }
-}
-
-fn module_range(node: Node<'_, '_>) -> Result<HostPhysAddrRange, PropertyError> {
-    match cells::plain_reg(node)?.as_slice() {
-        [range] if !range.is_empty() => Ok(*range),
-        _ => Err(node.invalid(property::REG, allowed::MODULE)),
-    }
 }

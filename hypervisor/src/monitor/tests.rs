@@ -10,8 +10,7 @@ use vm_contract::VcpuId;
 use super::command::HELP;
 use crate::cpu::PhysicalInterrupt;
 use crate::machine::Condition;
-use crate::sched::SLICE_MS;
-use crate::testing::{FakeBoard, Mood, Rig};
+use crate::testing::{FakeBoard, Mood, Rig, SLICE_MS};
 use crate::vm::power::Phase;
 
 /// Types on the console and returns what the machine then prints.

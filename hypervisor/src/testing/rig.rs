@@ -16,13 +16,13 @@ use super::board::FakeBoard;
 use super::cpu::{CpuState, FakeCpu};
 use super::guest::become_cpu;
 use super::guest::{Guest, Script};
-use super::{FakeUart, boot, builder, config, frame_pool};
+use super::{FakeUart, SLICE_MS, boot, builder, config, frame_pool};
 use crate::console::Console;
 use crate::cpu::{Machine, PcpuId};
 use crate::frames::FramePool;
 use crate::machine::{Hypervisor, MachineParts};
 use crate::run::Scheduler;
-use crate::sched::{Message, SLICE_MS};
+use crate::sched::Message;
 use crate::vm::Vm;
 
 /// More steps than any test needs.

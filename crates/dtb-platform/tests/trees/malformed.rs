@@ -1,8 +1,8 @@
 //! Blobs that are not what they claim: errors, never panics.
 
 use dtb_platform::{
-    BlobError, BootModule, Placement, Platform, PlatformError, VmConfig, add_domains, blob_bytes,
-    vm_configs,
+    BlobError, BootModule, Placement, Platform, PlatformError, VmConfig, add_bootargs, add_domains,
+    blob_bytes, vm_configs,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,7 @@ fn read_all(blob: &[u8]) {
     let _ = Platform::from_fdt(blob);
     let _ = vm_configs(blob);
     let _ = add_domains(blob, &[]);
+    let _ = add_bootargs(blob, "more");
 }
 
 fn refused(blob: &[u8]) -> BlobError {
