@@ -13,7 +13,7 @@ use crate::cpu::{Cpu, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
-use crate::sched::{Message, Rest, RunQueue};
+use crate::sched::{Message, RunQueue};
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::boot::Boot;
 use crate::vm::mailbox::Doing;
@@ -151,8 +151,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         };
         match outcome {
             Outcome::Block if !vcpu.is_deliverable() => {
-                vcpu.mailbox().set_doing(Doing::Resting);
-                self.queue.put_to_rest(index, Rest::Blocked);
+                self.block(index, now);
             }
             Outcome::Resume | Outcome::Attend | Outcome::Yield | Outcome::Block => {
                 let end = self.queue.turn_end(|vcpu| may_run(vcpu));
@@ -162,7 +161,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
                 self.queue.put_back(index, now, is_used_up || gives_up);
             }
             Outcome::Off | Outcome::Fault(_) => {
-                self.turn_off(hypervisor, index);
+                self.turn_off(hypervisor, index, now);
                 hypervisor.park(&vm, id);
             }
         }
@@ -184,7 +183,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
             .serves_console(cpu)
             .then(|| hypervisor.console().deadline())
             .flatten();
-        earliest(earliest(slice, console), self.deadline_of_resting(now))
+        earliest(earliest(slice, console), self.deadline_of_resting())
     }
 
     /// Goes on starting VMs, for a while if there are vCPUs to run.

@@ -53,6 +53,8 @@ pub struct Vcpu<H: AxVCpuHal> {
     turn_end: Option<u64>,
     /// What it had waited for the CPU when it was started.
     stolen_before: u64,
+    /// When it wants attention while it rests.
+    wakes_at: Option<u64>,
 }
 
 impl<H: AxVCpuHal> Vcpu<H> {
@@ -91,6 +93,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
             id,
             turn_end: None,
             stolen_before: 0,
+            wakes_at: None,
         }))
     }
 
@@ -307,10 +310,25 @@ impl<H: AxVCpuHal> Vcpu<H> {
         earliest(devices, self.turn_end)
     }
 
-    /// Returns when a vCPU that rests wants attention. One that is blocked is
-    /// woken by its timers; one that is off may still have given a device an alarm.
+    /// Notes when the vCPU, which rests, wants attention even if nobody calls it:
+    /// nothing that this depends on changes without a call.
+    pub fn note_wake_up(&mut self, rest: Rest, now: u64) {
+        self.wakes_at = self.deadline_resting(rest, now);
+    }
+
+    /// Returns when the vCPU, which rests, wants attention.
+    #[inline]
     #[must_use]
-    pub fn deadline_resting(&self, rest: Rest, now: u64) -> Option<u64> {
+    pub const fn wakes_at(&self) -> Option<u64> {
+        self.wakes_at
+    }
+
+    /// One that is blocked is woken by its timers; one that is off may still have
+    /// given a device an alarm. For a paused VM time stands still.
+    fn deadline_resting(&self, rest: Rest, now: u64) -> Option<u64> {
+        if self.vm.is_paused() {
+            return None;
+        }
         if rest == Rest::Off {
             return self.alarm;
         }
@@ -318,8 +336,8 @@ impl<H: AxVCpuHal> Vcpu<H> {
         earliest(timers, self.alarm)
     }
 
-    /// Acts on what [`deadline_resting`](Self::deadline_resting) announced; an
-    /// interrupt that this raises calls the vCPU's attention.
+    /// Acts on what is due; an interrupt that this raises calls the vCPU's
+    /// attention.
     pub fn expire_resting(&mut self, rest: Rest, now: u64) {
         if rest == Rest::Blocked {
             if self.virtual_deadline().is_some_and(|at| at <= now) {

@@ -22,6 +22,10 @@ const PATIENCE: u32 = 16;
 impl<H: AxVCpuHal> Scheduler<H> {
     /// Sends vCPUs that wait here to CPUs where they need not, or not as long.
     pub(super) fn balance(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
+        if self.queue.load() < 2 {
+            hypervisor.cpus().publish_load(here, self.queue.load(), 0);
+            return;
+        }
         self.publish(hypervisor, here);
         while let Some((index, target)) = self.find_move(hypervisor, here) {
             self.send_away(hypervisor, index, target);

@@ -30,18 +30,24 @@ enum Next {
 fn look<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next {
     // Before the VM's state is looked at: whoever changes that calls afterwards.
     let called = vcpu.mailbox().take();
-    let vm = vcpu.vm();
-    if vm.is_paused() {
+    if !called && vcpu.wakes_at().is_none_or(|at| now < at) {
         return Next::Stay;
     }
-    if vm.is_stopping() {
+    let next = look_closely(vcpu, rest, now);
+    if let Next::Stay = next {
+        vcpu.note_wake_up(rest, now);
+    }
+    next
+}
+
+fn look_closely<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next {
+    if vcpu.vm().is_paused() {
+        return Next::Stay;
+    }
+    if vcpu.vm().is_stopping() {
         return Next::Park;
     }
     vcpu.expire_resting(rest, now);
-    // Its own timer may have called it just now.
-    if !called && !vcpu.mailbox().take() {
-        return Next::Stay;
-    }
     match rest {
         Rest::Blocked if vcpu.is_deliverable() => Next::Wake,
         Rest::Blocked => Next::Stay,
@@ -99,7 +105,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
             Next::Park => {
                 let (vm, id) = (Arc::clone(vcpu.vm()), vcpu.id());
                 if rest != Some(Rest::Off) {
-                    self.turn_off(hypervisor, index);
+                    self.turn_off(hypervisor, index, now);
                 }
                 hypervisor.park(&vm, id);
             }
@@ -113,26 +119,31 @@ impl<H: AxVCpuHal> Scheduler<H> {
         true
     }
 
+    /// Lets a vCPU wait for an interrupt.
+    pub(super) fn block(&mut self, index: usize, now: u64) {
+        if let Some(vcpu) = self.queue.get_mut(index) {
+            vcpu.mailbox().set_doing(Doing::Resting);
+            vcpu.note_wake_up(Rest::Blocked, now);
+        }
+        self.queue.put_to_rest(index, Rest::Blocked);
+    }
+
     /// Records that a vCPU, which was on, is off.
-    pub(super) fn turn_off(&mut self, hypervisor: &Hypervisor<H>, index: usize) {
-        if let Some(vcpu) = self.queue.get(index) {
+    pub(super) fn turn_off(&mut self, hypervisor: &Hypervisor<H>, index: usize, now: u64) {
+        if let Some(vcpu) = self.queue.get_mut(index) {
             let set = vcpu.vm().cpu_set(vcpu.id());
             hypervisor.cpus().withdraw(&set);
             vcpu.mailbox().set_doing(Doing::Resting);
+            vcpu.note_wake_up(Rest::Off, now);
         }
         self.queue.put_to_rest(index, Rest::Off);
     }
 
     /// Returns when one of those that rest wants attention.
-    pub(super) fn deadline_of_resting(&self, now: u64) -> Option<u64> {
+    pub(super) fn deadline_of_resting(&self) -> Option<u64> {
         (0..self.queue.len())
-            .filter_map(|index| {
-                let (rest, vcpu) = (self.queue.rest(index)?, self.queue.get(index)?);
-                if vcpu.vm().is_paused() {
-                    return None;
-                }
-                vcpu.deadline_resting(rest, now)
-            })
+            .filter(|index| self.queue.rest(*index).is_some())
+            .filter_map(|index| self.queue.get(index)?.wakes_at())
             .min()
     }
 
