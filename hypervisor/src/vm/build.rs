@@ -9,7 +9,7 @@ use arm_vgic_v3::{Vgic, VgicConfig, VgicError};
 use dtb_platform::layout;
 use dtb_platform::{BootModule, GuestGic, GuestTree, TreeError, VmConfig};
 use primecell_devices::{Pl011, Pl031};
-use s2_mmu::{MapError, Stage2Config};
+use s2_mmu::{MapError, Permissions, Stage2Config};
 use thiserror::Error;
 use vm_contract::{GuestPhysAddrRange, HostPhysAddrRange, IntId, VcpuId, VmId};
 
@@ -125,10 +125,10 @@ impl VmBuilder {
 
         let mut bus = Bus::default();
         let mut ram = GuestRam::new(Arc::clone(&self.pool));
-        ram.add(memory.start, memory.size(), true)?;
+        ram.add(memory.start, memory.size(), Permissions::all())?;
         let stolen_time = usize::from(vcpu_count) * time::STRIDE_BYTES;
         let stolen_time = stolen_time.next_multiple_of(s2_mmu::PAGE_BYTES);
-        ram.add(layout::STOLEN_TIME.start, stolen_time, false)?;
+        ram.add(layout::STOLEN_TIME.start, stolen_time, Permissions::READ)?;
         let plan = match config.boot {
             BootModule::Kernel(_) => {
                 Layout::plan(image, ramdisk.map(|bytes| bytes.len() as u64), span)?
@@ -138,7 +138,11 @@ impl VmBuilder {
                 if size > layout::FIRMWARE.size() || (memory.size() as u64) < TREE_BYTES {
                     return Err(LoadError::DoesNotFit.into());
                 }
-                ram.add(layout::FIRMWARE.start, size, false)?;
+                ram.add(
+                    layout::FIRMWARE.start,
+                    size,
+                    Permissions::READ | Permissions::EXECUTE,
+                )?;
                 // The rest of the flash that firmware expects to lie in.
                 let rest = GuestPhysAddrRange {
                     start: layout::FIRMWARE.start + size,

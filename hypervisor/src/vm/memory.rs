@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use s2_mmu::Permissions;
 use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, HostPhysAddrRange};
 
 use crate::frames::{FRAME_BYTES, FramePool, FrameRange};
@@ -21,8 +22,8 @@ pub struct Segment {
     pub start: GuestPhysAddr,
     /// What lies there.
     pub frames: FrameRange,
-    /// Whether the guest and its devices may write to it.
-    pub writable: bool,
+    /// What the guest may do with it; its devices may write if it may.
+    pub permissions: Permissions,
 }
 
 /// All memory of a VM. Shape and backing never change while the VM exists.
@@ -65,7 +66,7 @@ impl GuestRam {
         &mut self,
         start: GuestPhysAddr,
         size_bytes: usize,
-        writable: bool,
+        permissions: Permissions,
     ) -> Result<(), OutOfMemory> {
         let mut at = usize::from(start);
         let end = at + size_bytes;
@@ -84,7 +85,7 @@ impl GuestRam {
             self.segments.push(Segment {
                 start: GuestPhysAddr::from(at),
                 frames,
-                writable,
+                permissions,
             });
             at += frames.size_bytes;
         }
@@ -102,6 +103,13 @@ impl GuestRam {
     #[must_use]
     pub fn contains(&self, address: GuestPhysAddr) -> bool {
         self.segment(address).is_some()
+    }
+
+    /// Tells whether the guest can execute what lies at `address`.
+    #[must_use]
+    pub fn is_executable(&self, address: GuestPhysAddr) -> bool {
+        self.segment(address)
+            .is_some_and(|segment| segment.permissions.contains(Permissions::EXECUTE))
     }
 
     /// Copies `bytes` into memory, read-only memory included: how images get there.
@@ -260,7 +268,9 @@ impl GuestMemory for GuestRam {
     }
 
     fn write(&self, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), AccessError> {
-        self.check(address, bytes.len(), |segment| segment.writable)?;
+        self.check(address, bytes.len(), |segment| {
+            segment.permissions.contains(Permissions::WRITE)
+        })?;
         self.copy_in(address, bytes);
         Ok(())
     }
@@ -279,11 +289,13 @@ mod tests {
     use super::*;
     use crate::testing;
 
+    const RAM: Permissions = Permissions::all();
+
     fn ram() -> GuestRam {
         let mut ram = GuestRam::new(testing::frame_pool(8 << 20));
-        ram.add(GuestPhysAddr::from(0x4000_0000), 0x30_3000, true)
+        ram.add(GuestPhysAddr::from(0x4000_0000), 0x30_3000, RAM)
             .expect("it fits");
-        ram.add(GuestPhysAddr::from(0), 0x2000, false)
+        ram.add(GuestPhysAddr::from(0), 0x2000, Permissions::READ)
             .expect("it fits");
         ram
     }
@@ -366,12 +378,12 @@ mod tests {
         let pool = testing::frame_pool(8 << 20);
         for _ in 0..100 {
             let mut ram = GuestRam::new(Arc::clone(&pool));
-            ram.add(GuestPhysAddr::from(0x4000_0000), 4 << 20, true)
+            ram.add(GuestPhysAddr::from(0x4000_0000), 4 << 20, RAM)
                 .expect("it fits each time");
         }
         let mut greedy = GuestRam::new(pool);
         assert_eq!(
-            greedy.add(GuestPhysAddr::from(0x4000_0000), 64 << 20, true),
+            greedy.add(GuestPhysAddr::from(0x4000_0000), 64 << 20, RAM),
             Err(OutOfMemory)
         );
     }

@@ -71,11 +71,7 @@ impl Space {
         };
         let mut stage2 = stage2.lock();
         for segment in self.ram.segments() {
-            let attributes = if segment.writable {
-                Attributes::RAM
-            } else {
-                Attributes::ROM
-            };
+            let attributes = Attributes::RAM.with_permissions(segment.permissions);
             let frames = segment.frames;
             stage2.map(
                 tlb,
