@@ -15,16 +15,21 @@ use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR
 use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
 use arm_vgic_v3::El2Ich;
-use dtb_platform::{CpuStatus, EnableMethod, Platform, VmConfig, vm_configs};
+use dtb_platform::{
+    BlobError, ConfigError, CpuStatus, EnableMethod, HostOptions, MachineFacts, Platform, VmConfig,
+    vm_configs,
+};
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
 use hypervisor::frames::FramePool;
-use hypervisor::machine::Hypervisor;
-use hypervisor::run::Residents;
+use hypervisor::lock::RankedLock;
+use hypervisor::machine::{Hypervisor, MachineParts};
+use hypervisor::run::Scheduler;
+use hypervisor::sched::{Cpus, MAX_CPUS};
 use hypervisor::vm::{HostFacts, VmBuilder};
 use memory_addr::MemoryAddr;
-use s2_mmu::{El2Tlb, Stage2Config, VmidAllocator, VmidSize};
-use vm_contract::{HostPhysAddrRange, VmId};
+use s2_mmu::{Stage2Config, VmidAllocator, VmidSize};
+use vm_contract::HostPhysAddrRange;
 
 use crate::board::crash::{self, Witness};
 use crate::board::el2_cpu::El2Cpu;
@@ -61,6 +66,9 @@ unsafe extern "C" {
 const MAX_BLOB_BYTES: usize = 2 << 20;
 /// The size of a guest's physical address space, where the CPU has as much.
 const IPA_BITS: u8 = 40;
+
+/// The machine, as this image runs it.
+pub(crate) type El2Hypervisor = Hypervisor<El2>;
 
 /// What every CPU needs to come up.
 pub(crate) struct Machinery {
@@ -112,26 +120,20 @@ unsafe fn device_tree(blob: *const u8) -> &'static [u8] {
 fn start_machine(
     mut platform: Platform,
     blob: &'static [u8],
-) -> Result<(&'static Machinery, &'static Hypervisor), String> {
+) -> Result<(&'static Machinery, &'static El2Hypervisor), String> {
     let firmware = Firmware::find(&platform);
     order_cpus(&mut platform);
-    let configs = vm_configs(blob);
-
     // What of the memory is taken before anything is allocated from it.
     let blob_range = HostPhysAddrRange::from_start_size(blob.as_ptr().addr().into(), blob.len());
+    let configs = judged_configs(&platform, blob, blob_range);
+    let modules = modules_of(configs.iter().flatten().flatten());
     let mut taken = platform.reserved.clone();
     taken.extend([image(), page_aligned(blob_range)]);
-    taken.extend(modules_of(configs.iter().flatten()));
+    taken.extend(&modules);
     let mut free = hypervisor::ranges::without(&platform.memory, &taken);
     let stacks = carve_stacks(&mut free, platform.cpus.len().saturating_sub(1))
         .ok_or_else(|| String::from("no memory for the stacks of the CPUs"))?;
 
-    let mut modules = modules_of(configs.iter().flatten());
-    let checked = check_modules(&platform, &modules, blob_range);
-    if checked.is_err() {
-        // Reported as soon as there is a console.
-        modules.clear();
-    }
     let tables = enter_tables(&platform, blob_range, &modules, &stacks)
         .map_err(|error| format!("EL2 tables: {error}"))?;
 
@@ -148,7 +150,11 @@ fn start_machine(
         firmware,
     });
     let console = Arc::new(Console::new(Box::new(uart)));
-    logger::init(&console, log_level(platform.bootargs.as_deref()));
+    let (options, refused) = HostOptions::parse(platform.bootargs.as_deref().unwrap_or_default());
+    logger::init(&console, options.log_level);
+    for error in refused {
+        log::error!("option refused: {error}");
+    }
 
     let interrupts = Interrupts::of(&platform)
         .ok_or_else(|| String::from("the machine has no GICv3 with a maintenance interrupt"))?;
@@ -165,41 +171,32 @@ fn start_machine(
     if configs.is_empty() {
         return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
     }
-    checked?;
     let host: &'static Host = Box::leak(Box::new(Host {
         affinities: platform.cpus.iter().map(|cpu| cpu.mpidr).collect(),
     }));
-    let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(u16::MAX);
-    let facts = host_facts(&platform, cpu_count);
-    let builder = VmBuilder {
-        machine: host,
-        host: &facts,
-        pool: &pool,
-        console: &console,
-    };
-    let mut vmids = VmidAllocator::new(facts.stage2.vmid_size());
-    let mut vms = Vec::new();
-    for (id, config) in (0..).map(VmId::new).zip(&configs) {
-        let vmid = vmids
-            .allocate()
-            .ok_or_else(|| String::from("more VMs than VMIDs"))?;
-        let vm = builder
-            // SAFETY: modules are excluded from the free memory and stay as they are.
-            .build(id, vmid, config, &mut El2Tlb, |range| unsafe {
-                module(range)
-            })
-            .map_err(|error| format!("VM {} ({}): {error}", config.name, config.node))?;
-        log::info!(
-            "VM {id} \"{}\": {} vCPUs, {} MiB",
-            vm.name(),
-            config.cpus,
-            config.memory_bytes >> 20
-        );
-        vms.push(Arc::new(vm));
-    }
-    let hypervisor: &'static Hypervisor =
-        Box::leak(Box::new(Hypervisor::new(host, console, cpu_count, vms)));
-    crash::prepare_machine(hypervisor);
+    let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
+    let cpus = Arc::new(Cpus::new(host, cpu_count));
+    let facts = host_facts(&platform);
+    let hypervisor: &'static El2Hypervisor = Box::leak(Box::new(Hypervisor::new(MachineParts {
+        builder: VmBuilder {
+            machine: host,
+            vmids: Arc::new(RankedLock::new(VmidAllocator::new(
+                facts.stage2.vmid_size(),
+            ))),
+            host: facts,
+            pool,
+            console,
+            cpus,
+            module: module_bytes,
+        },
+        cpu_count,
+        slice_ms: options.slice_ms.into(),
+        vms: configs.into_iter().map(named).collect(),
+        // SAFETY: used at EL2 with everything masked, and guests are confined by the
+        // stage-2 tables of their VM, which map only what `GuestRam` owns.
+        hal: Box::new(|_, _| unsafe { El2::new() }),
+    })));
+    crash::prepare_machine(hypervisor.cpus());
 
     let machinery: &'static Machinery = Box::leak(Box::new(Machinery {
         platform,
@@ -220,6 +217,7 @@ fn order_cpus(platform: &mut Platform) {
     };
     platform.cpus.retain(|cpu| cpu.mpidr == own || usable(cpu));
     platform.cpus.sort_by_key(|cpu| cpu.mpidr != own);
+    platform.cpus.truncate(MAX_CPUS.into());
 }
 
 /// Takes memory for the stacks of `count` CPUs off the end of a free range.
@@ -316,49 +314,46 @@ fn modules_of<'a>(configs: impl Iterator<Item = &'a VmConfig>) -> Vec<HostPhysAd
         .collect()
 }
 
-/// Checks that modules lie in memory and in nobody's way.
-fn check_modules(
+/// Reads the VMs that the device tree asks for. What is wrong with one is
+/// reported as soon as there is a console.
+fn judged_configs(
     platform: &Platform,
-    modules: &[HostPhysAddrRange],
-    blob: HostPhysAddrRange,
-) -> Result<(), String> {
-    for module in modules {
-        let inside = platform
-            .memory
-            .iter()
-            .any(|range| range.contains_range(*module));
-        let clash = [image(), blob].iter().any(|range| range.overlaps(*module));
-        if !inside || clash {
-            return Err(format!(
-                "the boot module at {:#x} lies outside memory, or over the hypervisor or its device tree",
-                usize::from(module.start)
-            ));
-        }
-    }
-    Ok(())
+    blob: &[u8],
+    blob_range: HostPhysAddrRange,
+) -> Result<Vec<Result<VmConfig, ConfigError>>, BlobError> {
+    let occupied = [
+        (image(), "the hypervisor"),
+        (page_aligned(blob_range), "the device tree"),
+    ];
+    let machine = MachineFacts::of(platform, &occupied);
+    let configs = vm_configs(blob)?.into_iter().map(|config| {
+        let config = config?;
+        machine.check(&config)?;
+        Ok(config)
+    });
+    Ok(configs.collect())
 }
 
-/// Returns the bytes of a boot module.
-///
-/// # Safety
-/// The range is memory, mapped, and nobody ever writes to it.
-unsafe fn module(range: HostPhysAddrRange) -> &'static [u8] {
+/// Reports a VM that is refused; it keeps its number all the same.
+fn named(config: Result<VmConfig, ConfigError>) -> (String, Option<VmConfig>) {
+    match config {
+        Ok(config) => (config.name.clone(), Some(config)),
+        Err(error) => {
+            log::error!("VM refused: {error}");
+            (String::from("(refused)"), None)
+        }
+    }
+}
+
+/// Returns the bytes of a boot module, of a VM that was judged.
+fn module_bytes(range: HostPhysAddrRange) -> &'static [u8] {
     let start = core::ptr::with_exposed_provenance(range.start.into());
-    // SAFETY: by the function's contract.
+    // SAFETY: modules are memory, mapped read-only and excluded from the free
+    // memory: nobody ever writes to them.
     unsafe { core::slice::from_raw_parts(start, range.size()) }
 }
 
-/// The hypervisor's own options are in the host's `/chosen/bootargs`.
-fn log_level(bootargs: Option<&str>) -> log::LevelFilter {
-    bootargs
-        .into_iter()
-        .flat_map(str::split_whitespace)
-        .filter_map(|word| word.strip_prefix("armature.log="))
-        .find_map(|level| level.parse().ok())
-        .unwrap_or(log::LevelFilter::Info)
-}
-
-fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
+fn host_facts(platform: &Platform) -> HostFacts {
     let physical_range = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange);
     let vmid_size = VmidSize::from_id_field(ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::VMIDBits));
     let stage2 =
@@ -368,7 +363,6 @@ fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
         stage2,
         midr: MIDR_EL1.get(),
         virtual_timer: platform.timer.virt,
-        cpu_count,
         now_seconds: crate::board::rtc::now_seconds(platform),
     }
 }
@@ -376,7 +370,7 @@ fn host_facts(platform: &Platform, cpu_count: u16) -> HostFacts {
 /// Starts all other CPUs, one after the other, then the VMs.
 fn start_secondaries(
     machinery: &'static Machinery,
-    hypervisor: &'static Hypervisor,
+    hypervisor: &'static El2Hypervisor,
     stacks: &[layout::Stacks],
 ) -> Result<(), String> {
     let others = (0..).map(PcpuId::new).zip(&machinery.platform.cpus).skip(1);
@@ -400,7 +394,7 @@ fn start_secondaries(
 #[expect(clippy::expect_used, reason = "a CPU that cannot do this is of no use")]
 pub(crate) fn run_cpu(
     machinery: &'static Machinery,
-    hypervisor: &'static Hypervisor,
+    hypervisor: &'static El2Hypervisor,
     id: PcpuId,
     ready: impl FnOnce(),
 ) -> ! {
@@ -413,19 +407,17 @@ pub(crate) fn run_cpu(
     let gic = unsafe { CpuGic::init(&machinery.platform, machinery.interrupts) }
         .expect("the device tree describes this CPU's redistributor");
     let mut cpu = El2Cpu::new(id, gic, machinery.interrupts, El2Ich::new());
-    let mut residents =
-        Residents::new(hypervisor, &cpu, || el2).expect("vCPUs fit the CPU they were built for");
     ready();
     if id == PcpuId::new(0) {
         hypervisor.start();
     }
-    residents.run(hypervisor, &mut cpu);
+    Scheduler::new(hypervisor).run(hypervisor, &mut cpu);
     end(machinery, hypervisor)
 }
 
 /// Turns the machine off; if a VM failed, resets it instead, which whoever
 /// started the machine sees as a failure.
-fn end(machinery: &Machinery, hypervisor: &Hypervisor) -> ! {
+fn end(machinery: &Machinery, hypervisor: &El2Hypervisor) -> ! {
     hypervisor.console().finish();
     if let Some(firmware) = machinery.firmware {
         if hypervisor.any_fault() {

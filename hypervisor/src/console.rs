@@ -25,15 +25,20 @@ use vm_contract::{VcpuId, VmId};
 pub use editor::TypedLine;
 pub use uart::HostUart;
 
-use crate::cpu::Machine;
+use crate::cpu::{Machine, PcpuId};
 use crate::lock::{RankedLock, rank};
+use crate::sched::Cpus;
 use crate::vm::Vm;
 use mux::{Mux, Writer};
 use port::Port;
 
+/// The CPU that takes the UART's interrupt, and whose main loop does what the
+/// console wants of one.
+pub const SERVED_BY: PcpuId = PcpuId::new(0);
+
 /// What the console's own keys do.
 const KEYS: &str = "[armature] console: Ctrl-] and then n: next VM, 0-9: that VM, \
-                    m: monitor, ?: this line, Ctrl-]: itself";
+                    l: list of VMs, m: monitor, ?: this line, Ctrl-]: itself";
 
 /// How many bytes are received before guests go on.
 const INPUT_PER_SERVICE: usize = 128;
@@ -41,10 +46,21 @@ const INPUT_PER_SERVICE: usize = 128;
 /// How long a line that a VM does not continue is kept whole, in milliseconds.
 const PATIENCE_MS: u64 = 100;
 
+/// What the user wants of the main loop.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    /// Nothing.
+    Nothing,
+    /// The list of VMs.
+    List,
+    /// To have a command executed.
+    Command(TypedLine),
+}
+
 /// The UART, and who has it.
 pub struct Console {
     mux: RankedLock<Mux, { rank::CONSOLE }>,
-    /// The main loop of some CPU has something to do here. A hint.
+    /// The main loop of [`SERVED_BY`] has something to do here. A hint.
     attention: AtomicBool,
     connected: Once<Connected>,
 }
@@ -52,14 +68,22 @@ pub struct Console {
 /// The other ends of the serial lines.
 struct Connected {
     machine: &'static dyn Machine,
+    cpus: Arc<Cpus>,
     lines: Vec<SerialLine>,
 }
 
 struct SerialLine {
-    vm: Weak<Vm>,
+    /// The VM, while it exists.
+    vm: RankedLock<Weak<Vm>, { rank::SERIAL_LINE }>,
     /// Something was typed for which the guest's UART had no room. Set under the
     /// lock of that UART.
     input_waits: AtomicBool,
+}
+
+impl SerialLine {
+    fn vm(&self) -> Option<Arc<Vm>> {
+        self.vm.lock().upgrade()
+    }
 }
 
 impl Console {
@@ -73,29 +97,42 @@ impl Console {
         }
     }
 
-    /// Connects the serial lines of `vms`, which are in the order of their
-    /// identities. The first one gets the focus.
-    pub fn connect(&self, vms: &[Arc<Vm>], machine: &'static dyn Machine) {
+    /// Makes a serial line for each VM, in the order of their numbers. The first
+    /// one gets the focus.
+    pub fn connect<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        machine: &'static dyn Machine,
+        cpus: Arc<Cpus>,
+    ) {
         self.connected.call_once(|| {
-            let ports = vms.iter().map(|vm| Port::new(vm.name())).collect();
-            let patience = machine.ticks_per_second() * PATIENCE_MS / 1000;
-            self.mux.lock().connect(ports, patience);
-            let lines = vms.iter().map(|vm| SerialLine {
-                vm: Arc::downgrade(vm),
+            let ports: Vec<_> = names.map(Port::new).collect();
+            let lines = ports.iter().map(|_| SerialLine {
+                vm: RankedLock::new(Weak::new()),
                 input_waits: AtomicBool::new(false),
             });
+            let lines = lines.collect();
+            let patience = machine.ticks_per_second() * PATIENCE_MS / 1000;
+            self.mux.lock().connect(ports, patience);
             Connected {
                 machine,
-                lines: lines.collect(),
+                cpus,
+                lines,
             }
         });
     }
 
-    /// Begins to receive. Tells about the keys if there is something to choose.
-    pub fn listen(&self) {
-        if self.lines().len() > 1 {
-            self.print(format_args!("{KEYS}"));
+    /// Connects the serial line of a VM that exists from now on.
+    pub fn attach(&self, vm: &Arc<Vm>) {
+        if let Some(line) = self.lines().get(usize::from(vm.id().raw())) {
+            *line.vm.lock() = Arc::downgrade(vm);
+            line.input_waits.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Begins to receive, and tells about the keys.
+    pub fn listen(&self) {
+        self.print(format_args!("{KEYS}"));
         self.mux.lock().uart.listen_receive(true);
     }
 
@@ -122,7 +159,7 @@ impl Console {
         };
         let on_behalf = |vm: &Vm| current.and_then(|(id, vcpu)| (id == vm.id()).then_some(vcpu));
         if let Writer::Vm(n) = focus
-            && let Some(vm) = self.lines().get(n).and_then(|line| line.vm.upgrade())
+            && let Some(vm) = self.lines().get(n).and_then(SerialLine::vm)
         {
             vm.send_serial(on_behalf(&vm));
         }
@@ -133,7 +170,7 @@ impl Console {
             }
         }
         for (n, line) in self.lines().iter().enumerate() {
-            let Some(vm) = line.vm.upgrade() else {
+            let Some(vm) = line.vm() else {
                 continue;
             };
             if focus != Writer::Vm(n) {
@@ -148,9 +185,11 @@ impl Console {
         self.note_attention(&mux);
     }
 
-    fn note_attention(&self, mux: &Mux) {
-        let wanted = mux.entered || mux.has_lines();
-        self.attention.store(wanted, Ordering::Relaxed);
+    /// Records whether there is something to do; `true` if that is new.
+    fn note_attention(&self, mux: &Mux) -> bool {
+        let wanted = mux.entered || mux.wants_list || mux.has_lines();
+        let was_wanted = self.attention.swap(wanted, Ordering::Relaxed);
+        wanted && !was_wanted
     }
 
     /// Tells whether [`attend`](Self::attend) has something to do.
@@ -170,16 +209,20 @@ impl Console {
         Some(self.now() + patience)
     }
 
-    /// Shows lines that had to wait, and returns what was entered to the
-    /// monitor. It is to be [`answered`](Self::answered).
+    /// Shows lines that had to wait, and returns what the user wants. A command
+    /// is to be [`answered`](Self::answered).
     #[must_use]
-    pub fn attend(&self) -> Option<TypedLine> {
+    pub fn attend(&self) -> Wish {
         let now = self.now();
         let mut mux = self.mux.lock();
         mux.show_lines(now);
-        let entered = mux.take_entered();
+        let wish = if core::mem::take(&mut mux.wants_list) {
+            Wish::List
+        } else {
+            mux.take_entered().map_or(Wish::Nothing, Wish::Command)
+        };
         self.note_attention(&mux);
-        entered
+        wish
     }
 
     /// Lets the monitor be typed to again. What was typed meanwhile is in the
@@ -208,8 +251,10 @@ impl Console {
         let now = if several { self.now() } else { 0 };
         let mut mux = self.mux.lock();
         let taken = mux.transmit(usize::from(vm.raw()), bytes, now);
-        if several {
-            self.note_attention(&mux);
+        let is_new = several && self.note_attention(&mux);
+        drop(mux);
+        if is_new && let Some(connected) = self.connected.get() {
+            connected.cpus.call(SERVED_BY);
         }
         taken
     }
@@ -241,8 +286,17 @@ impl Console {
         self.mux.lock().end(usize::from(vm.raw()), true, now);
     }
 
-    /// Records that a VM is off.
-    pub fn end(&self, vm: VmId) {
+    /// Records that a VM is off. Waits for the UART to take what is left in the
+    /// VM's own.
+    pub fn end(&self, vm: &Vm) {
+        let number = usize::from(vm.id().raw());
+        while vm.send_serial(None) {
+            self.mux.lock().make_room(number);
+        }
+        self.close(vm.id());
+    }
+
+    fn close(&self, vm: VmId) {
         let now = self.now();
         self.mux.lock().end(usize::from(vm.raw()), false, now);
     }
@@ -250,7 +304,7 @@ impl Console {
     /// Sends what still waits when all VMs are off. Waits for the UART to take
     /// all of it.
     pub fn finish(&self) {
-        for vm in self.lines().iter().filter_map(|line| line.vm.upgrade()) {
+        for vm in self.lines().iter().filter_map(SerialLine::vm) {
             while vm.send_serial(None) {
                 self.mux.lock().finish();
             }

@@ -54,6 +54,16 @@ pub trait Machine: Sync {
     /// Makes what was written to `range` visible to accesses that bypass the
     /// caches, and to instruction fetches: a guest starts with its MMU off.
     fn clean_to_coherency(&self, range: HostPhysAddrRange);
+
+    /// Makes earlier writes to stage-2 tables visible to the table walkers.
+    fn publish_tables(&self);
+
+    /// Removes all that the TLBs of all CPUs hold of the guest that `vttbr`
+    /// names, after [`publish_tables`](Self::publish_tables).
+    fn forget_guest(&self, vttbr: u64);
+
+    /// Returns how many bytes of the hypervisor's heap are in use.
+    fn heap_used(&self) -> usize;
 }
 
 /// A physical interrupt, by what the hypervisor uses it for.

@@ -17,6 +17,10 @@ pub enum VmFault {
     /// Hardware reported an error that cannot be assigned to an access.
     #[error("SError interrupt, ESR_EL2 {0:#x}")]
     SError(u64),
+    /// An exception leads to where nothing can be executed, which is an exception
+    /// again, and so on for ever.
+    #[error("exceptions lead to {0:#x}, where nothing can be executed")]
+    NoVectors(u64),
 }
 
 /// What becomes of a vCPU after an exit. Only the scheduler acts on it.
@@ -24,7 +28,9 @@ pub enum VmFault {
 pub enum Outcome {
     /// It goes on.
     Resume,
-    /// It goes on when its turn comes.
+    /// It goes on with its turn once the main loop has looked around.
+    Attend,
+    /// It goes on when its turn comes again.
     Yield,
     /// It goes on when an interrupt is there for it.
     Block,

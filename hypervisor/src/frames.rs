@@ -28,13 +28,23 @@ pub struct FrameRange {
 
 /// All free memory.
 pub struct FramePool {
-    free: RankedLock<FrameAllocator<33>, { rank::FRAMES }>,
+    inner: RankedLock<Frames, { rank::FRAMES }>,
+}
+
+struct Frames {
+    allocator: FrameAllocator<33>,
+    free: usize,
+    total: usize,
 }
 
 impl Default for FramePool {
     fn default() -> Self {
         Self {
-            free: RankedLock::new(FrameAllocator::new()),
+            inner: RankedLock::new(Frames {
+                allocator: FrameAllocator::new(),
+                free: 0,
+                total: 0,
+            }),
         }
     }
 }
@@ -49,50 +59,96 @@ impl FramePool {
         let first = usize::from(range.start).div_ceil(FRAME_BYTES);
         let end = usize::from(range.end) / FRAME_BYTES;
         if first < end {
-            self.free.lock().insert(first..end);
+            let mut inner = self.inner.lock();
+            inner.allocator.insert(first..end);
+            inner.free += end - first;
+            inner.total += end - first;
         }
     }
 
-    /// Allocates `size_bytes` (a power of two, at least a frame) of zeroed
-    /// memory aligned to its size.
+    /// Allocates `size_bytes` (a power of two, at least a frame) of memory
+    /// aligned to its size. Whatever was there is there still: nobody else may
+    /// see it before it is overwritten.
     #[must_use]
-    pub fn allocate(&self, size_bytes: usize) -> Option<FrameRange> {
-        let frames = size_bytes.div_ceil(FRAME_BYTES);
-        let layout = Layout::from_size_align(frames, frames.next_power_of_two()).ok()?;
-        let frame = self.free.lock().alloc_aligned(layout)?;
-        let range = FrameRange {
+    pub fn allocate_dirty(&self, size_bytes: usize) -> Option<FrameRange> {
+        let frames = size_bytes.div_ceil(FRAME_BYTES).next_power_of_two();
+        let layout = Layout::from_size_align(frames, frames).ok()?;
+        let mut inner = self.inner.lock();
+        let frame = inner.allocator.alloc_aligned(layout)?;
+        inner.free -= frames;
+        Some(FrameRange {
             start: HostPhysAddr::from(frame * FRAME_BYTES),
             size_bytes: frames * FRAME_BYTES,
-        };
-        let pointer = core::ptr::with_exposed_provenance_mut::<u8>(frame * FRAME_BYTES);
+        })
+    }
+
+    /// Allocates as [`allocate_dirty`](Self::allocate_dirty) does, and zeroes the
+    /// memory.
+    #[must_use]
+    pub fn allocate(&self, size_bytes: usize) -> Option<FrameRange> {
+        let range = self.allocate_dirty(size_bytes)?;
+        let pointer = core::ptr::with_exposed_provenance_mut::<u8>(range.start.into());
         // SAFETY: the range is ours: `insert`'s caller vouched for the memory,
         // and the allocator hands out each frame once.
         unsafe { pointer.write_bytes(0, range.size_bytes) };
         Some(range)
     }
 
-    /// Takes back what [`allocate`](Self::allocate) gave out. The caller no
+    /// Takes back what one of the `allocate` functions gave out. The caller no
     /// longer uses it, and no translation leads to it.
     pub fn free(&self, range: FrameRange) {
         let frames = range.size_bytes / FRAME_BYTES;
         if let Ok(layout) = Layout::from_size_align(frames, frames.next_power_of_two()) {
-            self.free
-                .lock()
+            let mut inner = self.inner.lock();
+            inner
+                .allocator
                 .dealloc_aligned(usize::from(range.start) / FRAME_BYTES, layout);
+            inner.free += frames;
         }
+    }
+
+    /// Returns how many frames are free.
+    #[must_use]
+    pub fn free_frames(&self) -> usize {
+        self.inner.lock().free
+    }
+
+    /// Returns how many frames there are, free or not.
+    #[must_use]
+    pub fn total_frames(&self) -> usize {
+        self.inner.lock().total
     }
 }
 
-/// Stage-2 tables made of frames of the pool.
+/// Stage-2 tables made of frames of the pool, up to a budget: a VM's tables take
+/// no more, whatever happens to them.
 pub struct TableFrames {
     pool: Arc<FramePool>,
+    used: usize,
+    budget: usize,
 }
 
 impl TableFrames {
-    /// Draws tables from `pool`.
+    /// Draws at most `budget` frames at a time from `pool`.
     #[must_use]
-    pub const fn new(pool: Arc<FramePool>) -> Self {
-        Self { pool }
+    pub const fn new(pool: Arc<FramePool>, budget: usize) -> Self {
+        Self {
+            pool,
+            used: 0,
+            budget,
+        }
+    }
+
+    /// Returns how many frames are in use.
+    #[must_use]
+    pub const fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Returns how many frames may be in use.
+    #[must_use]
+    pub const fn budget(&self) -> usize {
+        self.budget
     }
 
     fn entry<'a>(table: HostPhysAddr, index: usize) -> &'a AtomicU64 {
@@ -106,12 +162,19 @@ impl TableFrames {
 
 impl TableMem for TableFrames {
     fn allocate(&mut self, frames: usize) -> Option<HostPhysAddr> {
-        self.pool
-            .allocate(frames * FRAME_BYTES)
-            .map(|range| range.start)
+        let range = self.pool.allocate(frames * FRAME_BYTES)?;
+        let used = self.used + range.size_bytes / FRAME_BYTES;
+        if used > self.budget {
+            self.pool.free(range);
+            return None;
+        }
+        self.used = used;
+        Some(range.start)
     }
 
     fn free(&mut self, table: HostPhysAddr, frames: usize) {
+        let frames = frames.next_power_of_two();
+        self.used -= frames;
         self.pool.free(FrameRange {
             start: table,
             size_bytes: frames * FRAME_BYTES,

@@ -15,6 +15,7 @@ pub mod console;
 pub mod cpu;
 pub mod dispatch;
 pub mod frames;
+pub mod history;
 pub mod loader;
 pub mod lock;
 pub mod machine;

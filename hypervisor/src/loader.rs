@@ -122,6 +122,15 @@ impl Layout {
         }
     }
 
+    /// Returns where the image goes if it goes there as it is.
+    #[must_use]
+    pub fn flat(&self) -> Option<GuestPhysAddr> {
+        match self.kind {
+            Kind::Flat(address) => Some(guest(address)),
+            Kind::Compressed(_) | Kind::Elf => None,
+        }
+    }
+
     /// Calls `put` for each piece of `image`, the one that was planned for.
     ///
     /// # Errors

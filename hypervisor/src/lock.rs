@@ -10,14 +10,22 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Ranks of all locks, lowest first.
 pub mod rank {
+    /// An entry of the table of VMs.
+    pub const VM_TABLE: u8 = 10;
+    /// Which VM a serial line belongs to.
+    pub const SERIAL_LINE: u8 = 15;
     /// A VM's power state.
     pub const POWER: u8 = 20;
+    /// The VMIDs of the machine.
+    pub const VMIDS: u8 = 25;
     /// One device on a bus; never two at a time.
     pub const DEVICE: u8 = 50;
     /// A VM's stage-2 tables.
     pub const STAGE2: u8 = 60;
     /// A VM's interrupt controller.
     pub const VGIC: u8 = 80;
+    /// What was sent to a CPU's main loop.
+    pub const INBOX: u8 = 90;
     /// The pool of free physical memory.
     pub const FRAMES: u8 = 95;
     /// The machine's UART.
@@ -36,6 +44,13 @@ impl<T, const RANK: u8> RankedLock<T, RANK> {
         Self {
             inner: SpinMutex::new(value),
         }
+    }
+}
+
+impl<T, const RANK: u8> RankedLock<T, RANK> {
+    /// Returns the value of a lock that nobody shares any more.
+    pub fn into_inner(self) -> T {
+        self.inner.into_inner()
     }
 }
 

@@ -70,7 +70,7 @@ fn cpu_on(vm: &Vm, caller: VcpuId, target: u64, entry: u64, context: u64) -> u64
         return code(INVALID_PARAMETERS);
     };
     let entry = match usize::try_from(entry).map(GuestPhysAddr::from) {
-        Ok(entry) if vm.ram().contains(entry) && usize::from(entry).is_multiple_of(4) => entry,
+        Ok(entry) if vm.ram().is_executable(entry) && usize::from(entry).is_multiple_of(4) => entry,
         _ => return code(INVALID_ADDRESS),
     };
     match vm.cpu_on(vcpu, Start { entry, context }, caller) {

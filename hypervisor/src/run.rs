@@ -1,177 +1,228 @@
 //! The main loop of a CPU.
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
+mod balance;
+mod resting;
 
+use alloc::collections::VecDeque;
+
+use alloc::boxed::Box;
 use arm_vcpu::{AxVCpuHal, VcpuError};
+use vm_contract::{VcpuId, VmId};
 
 use crate::cpu::{Cpu, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
-use crate::sched::{Rest, RunQueue, SLICE_MS, Seat};
+use crate::sched::{Message, RunQueue};
 use crate::vcpu::{Vcpu, earliest};
+use crate::vm::boot::Boot;
+use crate::vm::mailbox::Doing;
 use crate::vm::power::StopReason;
 
 /// How many physical interrupts an idle CPU takes before it looks around.
 const INTERRUPTS_PER_PASS: usize = 8;
+/// The part of a slice for which VMs are being started between two turns.
+const BOOT_PART: u64 = 4;
 
-/// The vCPUs that live on one CPU and whose turn it is.
-pub struct Residents<H: AxVCpuHal> {
-    vcpus: Vec<Box<Vcpu<H>>>,
-    queue: RunQueue,
-    slice_ticks: u64,
+/// The vCPUs that are on one CPU, and what it has to do besides running them.
+pub struct Scheduler<H: AxVCpuHal> {
+    queue: RunQueue<Box<Vcpu<H>>>,
+    /// VMs that this CPU is starting.
+    boots: VecDeque<Boot>,
     /// Who was loaded last.
-    last: Option<Seat>,
+    last: Option<(VmId, VcpuId)>,
+    /// Turns that were used up since a vCPU was last sent away.
+    used_turns: u32,
 }
 
-impl<H: AxVCpuHal> Residents<H> {
-    /// Creates the vCPUs of all VMs that live on this CPU.
-    ///
-    /// # Errors
-    /// [`VcpuError`] if the CPU cannot run one of them.
-    pub fn new<C: Cpu<Hal = H>>(
-        hypervisor: &Hypervisor,
-        cpu: &C,
-        hal: impl Fn() -> H,
-    ) -> Result<Self, VcpuError> {
-        let here = || {
-            hypervisor
-                .vms()
-                .iter()
-                .flat_map(|vm| vm.residents(cpu.id()).map(move |vcpu| (vm, vcpu)))
-        };
-        let shared = here().count() > 1;
-        let mut queue = RunQueue::default();
-        let mut vcpus = Vec::new();
-        for (vm, id) in here() {
-            queue.add();
-            vcpus.push(Vcpu::new(vm.clone(), id, hal(), shared)?);
-        }
-        let slice_ticks = hypervisor.machine().ticks_per_second() * SLICE_MS / 1000;
-        Ok(Self {
-            vcpus,
+/// Tells whether a vCPU may run.
+fn may_run<H: AxVCpuHal>(vcpu: &Vcpu<H>) -> bool {
+    !vcpu.vm().is_paused()
+}
+
+impl<H: AxVCpuHal> Scheduler<H> {
+    /// Makes the scheduler of a CPU on which there is nobody yet.
+    #[must_use]
+    pub fn new(hypervisor: &Hypervisor<H>) -> Self {
+        let mut queue = RunQueue::new(hypervisor.slice_ticks());
+        queue.reserve(hypervisor.vcpu_capacity());
+        Self {
             queue,
-            slice_ticks,
+            boots: VecDeque::with_capacity(hypervisor.slots().len()),
             last: None,
-        })
+            used_turns: 0,
+        }
     }
 
     /// Gives each vCPU its turn, and sleeps while there is none to give. Returns
     /// when the last VM of the machine has stopped.
-    pub fn run<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor, cpu: &mut C) {
+    pub fn run<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
         while !hypervisor.is_over() {
-            if hypervisor.console().wants_attention() {
-                monitor::attend(hypervisor);
-            }
             self.attend(hypervisor, cpu);
-            match self.queue.take_next() {
-                Some(seat) => self.take_turn(hypervisor, cpu, seat),
+            match self.queue.take_next(cpu.now_ticks(), |vcpu| may_run(vcpu)) {
+                Some((index, waited)) => self.take_turn(hypervisor, cpu, index, waited),
                 None => self.idle(hypervisor, cpu),
             }
         }
     }
 
-    /// Looks at every vCPU that rests: deadlines, calls, starts and stops.
-    fn attend<C: Cpu>(&mut self, hypervisor: &Hypervisor, cpu: &C) {
-        let now = cpu.now_ticks();
-        for (seat, vcpu) in self.queue.seats().zip(&mut self.vcpus) {
-            let Some(rest) = self.queue.rest(seat) else {
-                continue;
-            };
-            vcpu.expire_resting(rest, now);
-            let called = vcpu.mailbox().take();
-            let vm = vcpu.vm().clone();
-            match rest {
-                Rest::Blocked if vm.is_stopping() => {
-                    self.queue.turn_off(seat);
-                    hypervisor.park(&vm, vcpu.id());
+    /// Looks around between two turns.
+    fn attend<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &C) {
+        hypervisor.cpus().take_call(cpu.id());
+        while let Some(message) = hypervisor.receive(cpu.id()) {
+            match message {
+                Message::Arrival(vcpu) => self.queue.arrive(vcpu),
+                Message::Boot(vm) => {
+                    hypervisor.console().begin(vm.id());
+                    self.boots.push_back(Boot::new(vm));
                 }
-                Rest::Blocked if called && vcpu.is_deliverable() => self.queue.wake(seat),
-                Rest::Off if called => {
-                    if let Some(start) = vm.take_start(vcpu.id()) {
-                        vcpu.start(start);
-                        self.queue.wake(seat);
-                    } else if vm.is_stopping() {
-                        hypervisor.park(&vm, vcpu.id());
-                    }
-                }
-                Rest::Blocked | Rest::Off => {}
             }
         }
+        if hypervisor.serves_console(cpu.id()) && hypervisor.console().wants_attention() {
+            monitor::attend(hypervisor);
+        }
+        self.attend_vcpus(hypervisor, cpu);
+        self.boot_vms(hypervisor, cpu);
+        self.balance(hypervisor, cpu.id());
     }
 
-    /// Runs one vCPU until its turn is over.
+    /// Runs one vCPU until its turn is over, or the CPU has to look around.
     #[expect(
         clippy::expect_used,
         reason = "the order of loading is this file's own"
     )]
-    fn take_turn<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor, cpu: &mut C, seat: Seat) {
-        let now = cpu.now_ticks();
-        let slice_end = self.queue.has_waiting().then(|| now + self.slice_ticks);
-        let others = self.deadline_of_resting(now);
-        let Some(vcpu) = self.vcpus.get_mut(seat.index()) else {
+    fn take_turn<C: Cpu<Hal = H>>(
+        &mut self,
+        hypervisor: &Hypervisor<H>,
+        cpu: &mut C,
+        index: usize,
+        waited: u64,
+    ) {
+        let began = cpu.now_ticks();
+        let end = self.end_of_turn(hypervisor, cpu.id(), began);
+        let Some(vcpu) = self.queue.get_mut(index) else {
             return;
         };
-        vcpu.begin_turn(earliest(slice_end, others));
-        vcpu.expire(now);
-        cpu.set_deadline(vcpu.deadline(now));
-        if self.last.replace(seat).is_some_and(|last| last != seat) {
+        let who = (vcpu.vm().id(), vcpu.id());
+        vcpu.begin_turn(began, waited, !hypervisor.cpus().is_shared(cpu.id()));
+        vcpu.set_turn_end(end);
+        vcpu.mailbox().set_doing(Doing::Running);
+        vcpu.expire(began);
+        cpu.set_deadline(vcpu.deadline(began));
+        if self.last.replace(who) != Some(who) {
             // Two vCPUs of a VM use the same VMID and may use the same ASIDs
             // for different address spaces.
             cpu.forget_translations(vcpu.vm().vcpu_facts().vttbr());
         }
-        hypervisor.note_running(cpu.id(), Some((vcpu.vm().id(), vcpu.id())));
-        let outcome = run_loaded(cpu, vcpu).expect("a resident that is not loaded can be");
-        hypervisor.note_running(cpu.id(), None);
+        hypervisor.cpus().note_running(cpu.id(), Some(who));
+        let outcome = run_loaded(cpu, vcpu).expect("a vCPU that is not loaded can be");
+        hypervisor.cpus().note_running(cpu.id(), None);
+        vcpu.mailbox().set_doing(Doing::Ready);
+        let now = cpu.now_ticks();
+        vcpu.time().end_turn(now - began);
+        self.queue.charge(index, now - began);
+        self.finish_turn(hypervisor, index, outcome, now);
+    }
+
+    /// Decides what becomes of the vCPU that has just left the CPU.
+    fn finish_turn(
+        &mut self,
+        hypervisor: &Hypervisor<H>,
+        index: usize,
+        outcome: Outcome,
+        now: u64,
+    ) {
+        let Some(vcpu) = self.queue.get_mut(index) else {
+            return;
+        };
+        let (vm, id) = (vcpu.vm().clone(), vcpu.id());
         if let Outcome::Fault(fault) = outcome {
-            hypervisor.report_fault(vcpu.vm(), vcpu.id(), fault, vcpu.arch.frame());
-            vcpu.vm().request_stop(StopReason::Fault, Some(vcpu.id()));
+            hypervisor.report_fault(vcpu, fault);
+            vm.request_stop(StopReason::Fault, Some(id));
         }
         // Not before the vCPU has left the CPU: from now on others may start it.
         if outcome == Outcome::Off {
-            vcpu.vm().cpu_off(vcpu.id());
+            vm.cpu_off(id);
         }
-        if vcpu.vm().is_stopping() {
-            self.queue.put_to_rest(seat, Rest::Off);
-            let vm = vcpu.vm().clone();
-            hypervisor.park(&vm, vcpu.id());
-            return;
-        }
+        let outcome = if vm.is_stopping() {
+            Outcome::Off
+        } else {
+            outcome
+        };
         match outcome {
-            Outcome::Resume | Outcome::Yield => self.queue.yield_turn(seat),
-            Outcome::Block if vcpu.is_deliverable() => self.queue.yield_turn(seat),
-            Outcome::Block => self.queue.put_to_rest(seat, Rest::Blocked),
-            Outcome::Off | Outcome::Fault(_) => self.queue.put_to_rest(seat, Rest::Off),
+            Outcome::Block if !vcpu.is_deliverable() => {
+                self.block(index, now);
+            }
+            Outcome::Resume | Outcome::Attend | Outcome::Yield | Outcome::Block => {
+                let end = self.queue.turn_end(|vcpu| may_run(vcpu));
+                let is_used_up = end.is_some_and(|end| end <= now);
+                self.used_turns = self.used_turns.saturating_add(is_used_up.into());
+                let gives_up = outcome == Outcome::Yield;
+                self.queue.put_back(index, now, is_used_up || gives_up);
+            }
+            Outcome::Off | Outcome::Fault(_) => {
+                self.turn_off(hypervisor, index, now);
+                hypervisor.park(&vm, id);
+            }
+        }
+    }
+
+    /// Returns when a turn that begins at `now` has to be interrupted: at its
+    /// end, if somebody waits for that, or to look after somebody who rests.
+    fn end_of_turn(
+        &self,
+        hypervisor: &Hypervisor<H>,
+        cpu: crate::cpu::PcpuId,
+        now: u64,
+    ) -> Option<u64> {
+        let slice = match self.boots.is_empty() {
+            true => self.queue.turn_end(|vcpu| may_run(vcpu)),
+            false => Some(now + hypervisor.slice_ticks()),
+        };
+        let console = hypervisor
+            .serves_console(cpu)
+            .then(|| hypervisor.console().deadline())
+            .flatten();
+        earliest(earliest(slice, console), self.deadline_of_resting())
+    }
+
+    /// Goes on starting VMs, for a while if there are vCPUs to run.
+    fn boot_vms<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &C) {
+        let end = cpu.now_ticks() + hypervisor.slice_ticks() / BOOT_PART;
+        while let Some(boot) = self.boots.front_mut() {
+            match boot.step() {
+                Ok(false) if cpu.now_ticks() < end => {}
+                Ok(false) => return,
+                Ok(true) => drop(self.boots.pop_front()),
+                Err(error) => {
+                    let vm = boot.vm();
+                    log::error!("VM {} ({}) cannot be started: {error}", vm.id(), vm.name());
+                    vm.abandon();
+                    self.boots.pop_front();
+                }
+            }
         }
     }
 
     /// Sleeps until an interrupt or the next deadline.
-    fn idle<C: Cpu>(&self, hypervisor: &Hypervisor, cpu: &mut C) {
-        if self.vcpus.iter().any(|vcpu| vcpu.mailbox().called()) {
-            return;
-        }
-        let console = hypervisor.console().deadline();
-        cpu.set_deadline(earliest(self.deadline_of_resting(cpu.now_ticks()), console));
-        cpu.wait_for_interrupt();
-        // A few at a time: none may keep the vCPUs that live here from waking up.
-        for _ in 0..INTERRUPTS_PER_PASS {
-            let Some(interrupt) = cpu.acknowledge() else {
-                break;
-            };
-            if interrupt == PhysicalInterrupt::Console {
-                hypervisor.console().service(None);
+    fn idle<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
+        let cpus = hypervisor.cpus();
+        cpus.offer(cpu.id());
+        if self.boots.is_empty() && !cpus.is_called(cpu.id()) && !self.is_anybody_called() {
+            cpu.set_deadline(self.end_of_turn(hypervisor, cpu.id(), cpu.now_ticks()));
+            cpu.wait_for_interrupt();
+            // A few at a time: none may keep the vCPUs that are here from waking up.
+            for _ in 0..INTERRUPTS_PER_PASS {
+                let Some(interrupt) = cpu.acknowledge() else {
+                    break;
+                };
+                if interrupt == PhysicalInterrupt::Console {
+                    hypervisor.console().service(None);
+                }
+                cpu.finish(interrupt);
             }
-            cpu.finish(interrupt);
         }
-    }
-
-    fn deadline_of_resting(&self, now: u64) -> Option<u64> {
-        self.queue
-            .seats()
-            .zip(&self.vcpus)
-            .filter_map(|(seat, vcpu)| vcpu.deadline_resting(self.queue.rest(seat)?, now))
-            .min()
+        cpus.end_offer(cpu.id());
     }
 }
 
@@ -183,9 +234,13 @@ fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, V
             if vcpu.vm().is_stopping() {
                 break Outcome::Off;
             }
+            if vcpu.vm().is_paused() {
+                break Outcome::Attend;
+            }
             vcpu.refresh_interrupts(cpu);
         }
         let exit = vcpu.arch.run_bound();
+        vcpu.history.record(vcpu.arch.pc(), &exit);
         match dispatch(cpu, vcpu, exit) {
             Outcome::Resume => {}
             outcome => break outcome,

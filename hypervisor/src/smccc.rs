@@ -10,6 +10,11 @@ use vm_contract::VcpuId;
 use crate::psci;
 use crate::vm::Vm;
 use crate::vm::power::StopReason;
+use crate::vm::time::stolen_time_address;
+
+/// PV_TIME_FEATURES and PV_TIME_ST of Arm DEN 0057.
+const PV_TIME_FEATURES: u32 = 0xc500_0020;
+const PV_TIME_ST: u32 = 0xc500_0021;
 
 const VERSION_1_2: u64 = 0x1_0002;
 const SUCCESS: u64 = 0;
@@ -65,6 +70,8 @@ pub fn answer(vm: &Vm, caller: VcpuId, call: Call) -> Answer {
     match call.function {
         SMCCC_VERSION => Answer::Return(VERSION_1_2),
         SMCCC_ARCH_FEATURES => Answer::Return(arch_feature(call.arguments[0])),
+        PV_TIME_FEATURES => Answer::Return(pv_time_feature(call.arguments[0])),
+        PV_TIME_ST => Answer::Return(usize::from(stolen_time_address(caller)) as u64),
         _ => psci::answer(vm, caller, call).unwrap_or(Answer::Return(NOT_SUPPORTED)),
     }
 }
@@ -72,7 +79,16 @@ pub fn answer(vm: &Vm, caller: VcpuId, call: Call) -> Answer {
 /// No workaround is offered: a guest that needs one of its own CPU's errata
 /// handled in firmware is told that it is not there.
 fn arch_feature(function: u64) -> u64 {
-    let offered = [SMCCC_VERSION, SMCCC_ARCH_FEATURES].map(u64::from);
+    let offered = [SMCCC_VERSION, SMCCC_ARCH_FEATURES, PV_TIME_FEATURES].map(u64::from);
+    if offered.contains(&(function & 0xffff_ffff)) {
+        SUCCESS
+    } else {
+        NOT_SUPPORTED
+    }
+}
+
+fn pv_time_feature(function: u64) -> u64 {
+    let offered = [PV_TIME_FEATURES, PV_TIME_ST].map(u64::from);
     if offered.contains(&(function & 0xffff_ffff)) {
         SUCCESS
     } else {

@@ -21,13 +21,15 @@ use alloc::vec::Vec;
 use std::sync::Mutex;
 
 use arm_vcpu::IdRegisters;
-use dtb_platform::{BootModule, VmConfig};
-use s2_mmu::fakes::TlbLog;
-use s2_mmu::{HwVmid, Stage2Config};
+use dtb_platform::{BootModule, HostOptions, Placement, VmConfig};
+use s2_mmu::{Stage2Config, VmidAllocator};
 use vm_contract::{HostPhysAddr, HostPhysAddrRange, VmId};
 
 use crate::console::{Console, HostUart};
 use crate::frames::{FRAME_BYTES, FramePool};
+use crate::lock::RankedLock;
+use crate::sched::{Cpus, place};
+use crate::vm::boot::Boot;
 use crate::vm::{HostFacts, Vm, VmBuilder};
 
 /// Returns a pool of `size_bytes` of this process's memory, which is never freed.
@@ -68,6 +70,11 @@ impl FakeUart {
 
     pub(crate) fn sent_bytes(&self) -> Vec<u8> {
         self.lock().sent.clone()
+    }
+
+    /// Forgets what has been sent.
+    pub(crate) fn clear(&self) {
+        self.lock().sent.clear();
     }
 
     pub(crate) fn set_room(&self, bytes: usize) {
@@ -122,70 +129,71 @@ impl HostUart for FakeUart {
     }
 }
 
+/// How long a vCPU runs while others wait, in milliseconds.
+pub(crate) const SLICE_MS: u64 = HostOptions::USUAL_SLICE_MS as u64;
+
 /// What every guest consists of: a NOP.
 const IMAGE: [u8; 4] = [0x1f, 0x20, 0x03, 0xd5];
 
 /// Memory of every VM.
 pub(crate) const VM_BYTES: u64 = 4 << 20;
 
-/// Builds a VM on `machine` whose vCPUs live at `homes`.
-fn build(
-    machine: &'static FakeBoard,
-    console: &Arc<Console>,
-    pool: &Arc<FramePool>,
-    id: VmId,
-    homes: &[u32],
-    firmware: bool,
-) -> Vm {
-    let host = HostFacts {
-        stage2: Stage2Config::from_parange(5, Some(40)),
-        id_registers: Arc::new(IdRegisters::new(|_| 0x1111_1111, 40)),
-        midr: 0x410f_d034,
-        virtual_timer: dtb_platform::layout::TIMER.virt,
-        cpu_count: 4,
-        now_seconds: 0,
-    };
-    let builder = VmBuilder {
-        machine,
-        host: &host,
-        pool,
-        console,
-    };
-    let image: &'static [u8] = &IMAGE;
-    let range = HostPhysAddrRange::from_start_size(HostPhysAddr::from(0x1000), image.len());
-    let config = VmConfig {
-        node: String::from("/chosen/vm"),
+/// Describes a VM that consists of a NOP.
+pub(crate) fn config(cpus: u32, placement: Placement) -> VmConfig {
+    let range = HostPhysAddrRange::from_start_size(HostPhysAddr::from(0x1000), IMAGE.len());
+    VmConfig {
+        node: String::from("vm"),
         name: String::from("vm"),
-        cpus: u32::try_from(homes.len()).expect("few vCPUs"),
+        cpus,
         memory_bytes: VM_BYTES,
-        boot: if firmware {
-            BootModule::Firmware(range)
-        } else {
-            BootModule::Kernel(range)
-        },
+        boot: BootModule::Kernel(range),
         ramdisk: None,
         bootargs: None,
-        affinity: homes.to_vec(),
-    };
-    let vmid = HwVmid::new(id.raw() + 1).expect("not zero");
-    builder
-        .build(id, vmid, &config, &mut TlbLog::default(), |_| image)
-        .expect("a good configuration")
+        placement,
+        weight: VmConfig::USUAL_WEIGHT,
+        priority: VmConfig::USUAL_PRIORITY,
+    }
+}
+
+/// Returns what builds VMs on `machine`.
+fn builder(machine: &'static FakeBoard, console: Console, pool: Arc<FramePool>) -> VmBuilder {
+    let stage2 = Stage2Config::from_parange(5, Some(40));
+    let cpu_count = u16::try_from(machine.cpus().len()).expect("few CPUs");
+    VmBuilder {
+        machine,
+        host: HostFacts {
+            stage2,
+            id_registers: Arc::new(IdRegisters::new(|_| 0x1111_1111, 40)),
+            midr: 0x410f_d034,
+            virtual_timer: dtb_platform::layout::TIMER.virt,
+            now_seconds: 0,
+        },
+        pool,
+        vmids: Arc::new(RankedLock::new(VmidAllocator::new(stage2.vmid_size()))),
+        console: Arc::new(console),
+        cpus: Arc::new(Cpus::new(machine, cpu_count)),
+        module: |_| &IMAGE,
+    }
+}
+
+/// Starts a VM, without a CPU to do it.
+fn boot(vm: Arc<Vm>) {
+    let mut boot = Boot::new(vm);
+    while !boot.step().expect("a good image") {}
 }
 
 /// Returns a VM with `vcpus` vCPUs, at most four, started: vCPU 0 is on.
-pub(crate) fn vm(vcpus: usize) -> Vm {
+pub(crate) fn vm(vcpus: u16) -> Arc<Vm> {
     let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
-    let console = Arc::new(Console::new(Box::new(FakeUart::default())));
-    let homes = [0, 1, 2, 3];
-    let vm = build(
-        machine,
-        &console,
-        &frame_pool(8 << 20),
-        VmId::new(0),
-        &homes[..vcpus],
-        false,
-    );
-    vm.boot().expect("a good image");
+    let console = Console::new(Box::new(FakeUart::default()));
+    let builder = builder(machine, console, frame_pool(8 << 20));
+    let homes = (0..u32::from(vcpus)).collect();
+    let config = config(vcpus.into(), Placement::Pinned(homes));
+    let sets = place(&[&config], 4);
+    let vm = builder
+        .build(VmId::new(0), &config, &sets[0])
+        .expect("a good configuration");
+    let vm = Arc::new(vm);
+    boot(Arc::clone(&vm));
     vm
 }

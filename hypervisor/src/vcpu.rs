@@ -11,12 +11,14 @@ use dtb_platform::layout;
 use vm_contract::VcpuId;
 
 use crate::cpu::Cpu;
+use crate::history::History;
 use crate::physical_timer::PhysicalTimer;
 use crate::sched::Rest;
 use crate::vm::Vm;
 use crate::vm::bus::WindowHint;
 use crate::vm::mailbox::VcpuMailbox;
 use crate::vm::power::Start;
+use crate::vm::time;
 
 /// Tells whether a timer that is loaded asserts its interrupt.
 const fn is_asserted(timer: TimerState) -> bool {
@@ -44,11 +46,15 @@ pub struct Vcpu<H: AxVCpuHal> {
     pub(crate) vm: Arc<Vm>,
     /// The device that the guest used last.
     pub(crate) window: WindowHint,
+    /// The last exits, for reports.
+    pub(crate) history: History,
     id: VcpuId,
-    /// Whether other vCPUs live on the same CPU.
-    shares_cpu: bool,
     /// When others want the CPU.
     turn_end: Option<u64>,
+    /// What it had waited for the CPU when it was started.
+    stolen_before: u64,
+    /// When it wants attention while it rests.
+    wakes_at: Option<u64>,
 }
 
 impl<H: AxVCpuHal> Vcpu<H> {
@@ -56,7 +62,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     ///
     /// # Errors
     /// [`VcpuError`] if the CPU cannot run it.
-    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H, shares_cpu: bool) -> Result<Box<Self>, VcpuError> {
+    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H) -> Result<Box<Self>, VcpuError> {
         let facts = vm.vcpu_facts();
         let mpidr = vm
             .affinities()
@@ -72,8 +78,8 @@ impl<H: AxVCpuHal> Vcpu<H> {
         arch.setup(SetupConfig {
             hw_vmid: facts.hw_vmid,
             vtcr: facts.vtcr,
-            cntvoff: facts.cntvoff,
-            trap_wfi: shares_cpu,
+            cntvoff: vm.counter_offset(),
+            trap_wfi: true,
             id_registers: (*facts.id_registers).clone(),
             x0: 0,
         })?;
@@ -82,10 +88,12 @@ impl<H: AxVCpuHal> Vcpu<H> {
             physical_timer: PhysicalTimer::default(),
             alarm: None,
             window: WindowHint::default(),
+            history: History::default(),
             vm,
             id,
-            shares_cpu,
             turn_end: None,
+            stolen_before: 0,
+            wakes_at: None,
         }))
     }
 
@@ -101,13 +109,6 @@ impl<H: AxVCpuHal> Vcpu<H> {
     #[must_use]
     pub const fn id(&self) -> VcpuId {
         self.id
-    }
-
-    /// Tells whether other vCPUs live on the same CPU.
-    #[inline]
-    #[must_use]
-    pub const fn shares_cpu(&self) -> bool {
-        self.shares_cpu
     }
 
     /// Returns the mailbox through which others reach this vCPU.
@@ -127,6 +128,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn start(&mut self, start: Start) {
         self.arch.reset(start.entry, start.context);
         self.physical_timer = PhysicalTimer::default();
+        self.alarm = None;
+        self.stolen_before = self.time().usage(0).stolen;
+        self.publish_stolen(self.stolen_before);
         self.vm.with_vgic(None, |vgic| {
             vgic.reset_cpu_interface(self.id);
             let kicks = vgic.set_ppi_level(self.id, layout::TIMER.phys, false);
@@ -257,9 +261,45 @@ impl<H: AxVCpuHal> Vcpu<H> {
         });
     }
 
-    /// Begins a turn on the CPU, which ends at `end` if others wait for it then.
-    pub const fn begin_turn(&mut self, end: Option<u64>) {
+    /// Begins a turn at `now`, after the vCPU has been ready for `waited` ticks.
+    /// WFI is not trapped if it is `alone` on the CPU.
+    pub fn begin_turn(&mut self, now: u64, waited: u64, alone: bool) {
+        let stolen = self.time().begin_turn(now, waited);
+        if waited > 0 {
+            self.publish_stolen(stolen);
+        }
+        self.arch.set_trap_wfi(!alone);
+        self.arch.set_counter_offset(self.vm.counter_offset());
+    }
+
+    /// Sets when others want the CPU at the latest.
+    pub const fn set_turn_end(&mut self, end: Option<u64>) {
         self.turn_end = end;
+    }
+
+    /// Tells whether others want the CPU.
+    #[must_use]
+    pub fn is_turn_over(&self, now: u64) -> bool {
+        self.turn_end.is_some_and(|end| end <= now)
+    }
+
+    /// Returns the account of its time.
+    ///
+    /// # Panics
+    /// Never: a vCPU is created from its VM.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "an invariant of the VM's construction")]
+    pub fn time(&self) -> &time::CpuTime {
+        self.vm
+            .time(self.id)
+            .expect("every vCPU of a VM has an account")
+    }
+
+    fn publish_stolen(&self, stolen: u64) {
+        let ticks = stolen.saturating_sub(self.stolen_before);
+        let nanos = time::nanos(ticks, self.vm.ticks_per_second());
+        // The VM was built with the structures.
+        let _ = time::publish_stolen(self.vm.ram(), self.id, nanos);
     }
 
     /// Returns when the hypervisor must act although this vCPU is loaded: at the
@@ -270,10 +310,25 @@ impl<H: AxVCpuHal> Vcpu<H> {
         earliest(devices, self.turn_end)
     }
 
-    /// Returns when a vCPU that rests wants attention. One that is blocked is
-    /// woken by its timers; one that is off may still have given a device an alarm.
+    /// Notes when the vCPU, which rests, wants attention even if nobody calls it:
+    /// nothing that this depends on changes without a call.
+    pub fn note_wake_up(&mut self, rest: Rest, now: u64) {
+        self.wakes_at = self.deadline_resting(rest, now);
+    }
+
+    /// Returns when the vCPU, which rests, wants attention.
+    #[inline]
     #[must_use]
-    pub fn deadline_resting(&self, rest: Rest, now: u64) -> Option<u64> {
+    pub const fn wakes_at(&self) -> Option<u64> {
+        self.wakes_at
+    }
+
+    /// One that is blocked is woken by its timers; one that is off may still have
+    /// given a device an alarm. For a paused VM time stands still.
+    fn deadline_resting(&self, rest: Rest, now: u64) -> Option<u64> {
+        if self.vm.is_paused() {
+            return None;
+        }
         if rest == Rest::Off {
             return self.alarm;
         }
@@ -281,8 +336,8 @@ impl<H: AxVCpuHal> Vcpu<H> {
         earliest(timers, self.alarm)
     }
 
-    /// Acts on what [`deadline_resting`](Self::deadline_resting) announced; an
-    /// interrupt that this raises calls the vCPU's attention.
+    /// Acts on what is due; an interrupt that this raises calls the vCPU's
+    /// attention.
     pub fn expire_resting(&mut self, rest: Rest, now: u64) {
         if rest == Rest::Blocked {
             if self.virtual_deadline().is_some_and(|at| at <= now) {
@@ -310,7 +365,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     fn virtual_deadline(&self) -> Option<u64> {
         let TimerState { ctl, cval } = self.arch.virtual_timer();
         let runs = ctl & (TimerState::ENABLE | TimerState::IMASK) == TimerState::ENABLE;
-        runs.then(|| cval.checked_add(self.arch.counter_offset()))
+        runs.then(|| cval.checked_add(self.vm.counter_offset()))
             .flatten()
             .filter(|_| !self.virtual_timer_in_flight())
     }

@@ -4,6 +4,7 @@
 //! its own (ranks in [`crate::lock::rank`]); its vCPUs belong to the CPUs that
 //! run them and are reached by mailbox only.
 
+pub mod boot;
 mod build;
 pub mod bus;
 pub mod clock;
@@ -12,32 +13,35 @@ pub mod mailbox;
 pub mod memory;
 pub mod power;
 mod serial;
+pub mod space;
+pub mod time;
 
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use arm_vcpu::IdRegisters;
 use arm_vgic_v3::{Kicks, Vgic};
 use dtb_platform::Conduit;
 use primecell_devices::{Pl011, Pl031};
-use s2_mmu::Stage2;
 use vm_contract::{HostPhysAddr, IntId, VcpuId, VmId};
 
 pub use build::{BuildError, HostFacts, VmBuilder};
 pub use lines::Line;
 
 use crate::console::{Console, GuestSerial};
-use crate::cpu::{Machine, PcpuId};
-use crate::frames::TableFrames;
-use crate::loader::{Layout, LoadError, Piece};
+use crate::cpu::Machine;
+use crate::loader::Layout;
 use crate::lock::{RankedLock, rank};
+use crate::sched::{CpuSet, Cpus, Share};
 use bus::{Bus, DeviceLock};
 use clock::SystemClock;
-use mailbox::VcpuMailbox;
+use mailbox::{Callee, VcpuMailbox};
 use memory::GuestRam;
 use power::{CpuOnError, Phase, Power, Start, StopReason};
+use space::Space;
+use time::CpuTime;
 
 /// What a VM is started from, at first and after each reset.
 struct BootImages {
@@ -59,8 +63,6 @@ pub struct VcpuFacts {
     pub hw_vmid: u16,
     /// Where the stage-2 tables begin.
     pub stage2_root: HostPhysAddr,
-    /// CNTVOFF_EL2: the system counter when the VM was built.
-    pub cntvoff: u64,
     /// The physical interrupt of the virtual timer.
     pub virtual_timer: IntId,
     /// The ID registers as the guest sees them.
@@ -75,20 +77,43 @@ impl VcpuFacts {
     }
 }
 
-/// A virtual machine.
+/// One vCPU, as far as its VM knows it.
+struct Member {
+    /// MPIDR_EL1.
+    affinity: u64,
+    /// The CPUs on which it may run.
+    cpus: CpuSet,
+    mailbox: VcpuMailbox,
+    time: CpuTime,
+}
+
+/// Why the vCPUs of a VM must leave the guest: `Vm::halt`.
+mod halt {
+    pub(super) const NO: u8 = 0;
+    pub(super) const PAUSED: u8 = 1;
+    pub(super) const STOPPING: u8 = 2;
+}
+
+/// A virtual machine, from when it is built until it is off. It is freed when
+/// nobody knows it any more.
 pub struct Vm {
     id: VmId,
     name: String,
-    ram: GuestRam,
+    space: Space,
     bus: Bus,
     vgic: RankedLock<Vgic, { rank::VGIC }>,
     power: RankedLock<Power, { rank::POWER }>,
     /// Mirrors `power`, for a look without the lock.
-    stopping: AtomicBool,
-    ran_before: AtomicBool,
-    mailboxes: Vec<VcpuMailbox>,
-    affinities: Vec<u64>,
+    halt: AtomicU8,
+    members: Vec<Member>,
+    share: Share,
+    /// vCPUs that exist and have not been dismissed.
+    vcpus_left: AtomicU16,
     vcpu_facts: VcpuFacts,
+    /// CNTVOFF_EL2: the system counter when the VM was built, and the time that
+    /// it was paused.
+    counter_offset: AtomicU64,
+    paused_at: AtomicU64,
     serial: Arc<DeviceLock<Pl011<GuestSerial>>>,
     serial_intid: IntId,
     rtc: Arc<DeviceLock<Pl031<SystemClock>>>,
@@ -97,8 +122,7 @@ pub struct Vm {
     console: Arc<Console>,
     images: BootImages,
     machine: &'static dyn Machine,
-    /// Keeps the tables alive; nothing changes them once the VM is built.
-    _stage2: RankedLock<Stage2<TableFrames>, { rank::STAGE2 }>,
+    cpus: Arc<Cpus>,
 }
 
 impl Vm {
@@ -117,7 +141,13 @@ impl Vm {
     /// Returns the VM's memory.
     #[must_use]
     pub const fn ram(&self) -> &GuestRam {
-        &self.ram
+        self.space.ram()
+    }
+
+    /// Returns what the VM has of the machine's memory.
+    #[must_use]
+    pub const fn space(&self) -> &Space {
+        &self.space
     }
 
     /// Returns the address map of the devices.
@@ -138,9 +168,35 @@ impl Vm {
         &self.console
     }
 
+    /// Returns the machine's CPUs.
+    #[inline]
+    #[must_use]
+    pub fn cpus(&self) -> &Cpus {
+        &self.cpus
+    }
+
+    /// Returns how much of the CPUs each vCPU is to have.
+    #[must_use]
+    pub const fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Returns how many vCPUs there are.
+    #[must_use]
+    pub const fn vcpu_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Returns all vCPUs.
+    pub fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
+        let count = u16::try_from(self.members.len()).unwrap_or(u16::MAX);
+        (0..count).map(VcpuId::new)
+    }
+
     /// Returns each vCPU with its affinity (MPIDR_EL1).
     pub fn affinities(&self) -> impl Iterator<Item = (VcpuId, u64)> {
-        (0..).map(VcpuId::new).zip(self.affinities.iter().copied())
+        let affinities = self.members.iter().map(|member| member.affinity);
+        self.vcpus().zip(affinities)
     }
 
     /// Returns the vCPU that has exactly this affinity.
@@ -152,18 +208,23 @@ impl Vm {
     }
 
     /// Returns the mailbox of a vCPU.
+    #[inline]
     #[must_use]
     pub fn mailbox(&self, vcpu: VcpuId) -> Option<&VcpuMailbox> {
-        self.mailboxes.get(vcpu.index())
+        self.members.get(vcpu.index()).map(|member| &member.mailbox)
     }
 
-    /// Returns the vCPUs that live on `cpu`.
-    pub fn residents(&self, cpu: PcpuId) -> impl Iterator<Item = VcpuId> {
-        (0..)
-            .map(VcpuId::new)
-            .zip(&self.mailboxes)
-            .filter(move |(_, mailbox)| mailbox.home() == cpu)
-            .map(|(vcpu, _)| vcpu)
+    /// Returns the CPUs on which a vCPU may run.
+    #[must_use]
+    pub fn cpu_set(&self, vcpu: VcpuId) -> CpuSet {
+        let member = self.members.get(vcpu.index());
+        member.map(|member| member.cpus).unwrap_or_default()
+    }
+
+    /// Returns the time that a vCPU has run and waited.
+    #[must_use]
+    pub fn time(&self, vcpu: VcpuId) -> Option<&CpuTime> {
+        self.members.get(vcpu.index()).map(|member| &member.time)
     }
 
     /// Works on the interrupt controller. `work` returns which vCPUs have to be
@@ -189,8 +250,12 @@ impl Vm {
         let Some(mailbox) = self.mailbox(vcpu) else {
             return;
         };
-        if mailbox.call() && current != Some(vcpu) {
-            self.machine.kick(mailbox.home());
+        match mailbox.call() {
+            Callee::Nobody => {}
+            // It is the one that calls.
+            Callee::Guest(_) if current == Some(vcpu) => {}
+            Callee::Guest(cpu) => self.machine.kick(cpu),
+            Callee::Scheduler(cpu) => self.cpus.call(cpu),
         }
     }
 
@@ -208,7 +273,18 @@ impl Vm {
     pub fn cpu_off(&self, vcpu: VcpuId) {
         let mut power = self.power.lock();
         power.cpu_off(vcpu);
-        self.stopping.store(power.is_stopping(), Ordering::Release);
+        self.mirror(&power);
+    }
+
+    /// Records in passing what all must know. Under the lock: the VM may be
+    /// parked as soon as that is free.
+    fn mirror(&self, power: &Power) {
+        let halt = match power.phase() {
+            Phase::Created | Phase::Running | Phase::Stopped(_) => halt::NO,
+            Phase::Paused => halt::PAUSED,
+            Phase::Stopping(_) => halt::STOPPING,
+        };
+        self.halt.store(halt, Ordering::Release);
     }
 
     /// Tells whether a vCPU is on.
@@ -225,32 +301,61 @@ impl Vm {
 
     /// Begins to stop the VM: each of its vCPUs is parked by its own CPU.
     pub fn request_stop(&self, reason: StopReason, current: Option<VcpuId>) {
-        {
-            let mut power = self.power.lock();
-            power.request_stop(reason);
-            // Under the lock: the VM may be parked as soon as that is free.
-            self.stopping.store(power.is_stopping(), Ordering::Release);
-        }
-        self.call_all(current);
+        self.change_power(current, |power| power.request_stop(reason));
     }
 
-    /// Begins to start the VM anew, though it is off; its CPUs do it. `false` if
-    /// it is not off.
+    /// Begins to stop a VM that cannot be started.
+    pub fn abandon(&self) {
+        self.change_power(None, Power::abandon);
+    }
+
+    /// Halts the VM: its vCPUs leave the guest, and its counter stands still.
+    /// `false` if it does not run.
     #[must_use]
-    pub fn revive(&self) -> bool {
-        {
-            let mut power = self.power.lock();
-            if !power.revive() {
-                return false;
+    pub fn pause(&self) -> bool {
+        self.change_power(None, |power| {
+            let paused = power.pause();
+            if paused {
+                self.paused_at
+                    .store(self.machine.now_ticks(), Ordering::Relaxed);
             }
-            self.stopping.store(true, Ordering::Release);
-        }
-        self.call_all(None);
-        true
+            paused
+        })
     }
 
-    fn call_all(&self, current: Option<VcpuId>) {
-        for (vcpu, _) in self.affinities() {
+    /// Lets a paused VM go on where it was; `false` if it is not paused.
+    #[must_use]
+    pub fn resume(&self) -> bool {
+        self.change_power(None, |power| {
+            let resumed = power.resume();
+            if resumed {
+                let since = self.paused_at.load(Ordering::Relaxed);
+                let pause = self.machine.now_ticks().saturating_sub(since);
+                self.counter_offset.fetch_add(pause, Ordering::Relaxed);
+            }
+            resumed
+        })
+    }
+
+    /// Changes the power state, and has every vCPU look at it.
+    fn change_power<R>(&self, current: Option<VcpuId>, change: impl FnOnce(&mut Power) -> R) -> R {
+        let result = {
+            let mut power = self.power.lock();
+            let result = change(&mut power);
+            self.mirror(&power);
+            result
+        };
+        self.call_all(current);
+        // The vCPUs of a VM that is or was paused wait for no turn.
+        for member in &self.members {
+            self.cpus.call(member.mailbox.home());
+        }
+        result
+    }
+
+    /// Has every vCPU look around.
+    pub fn call_all(&self, current: Option<VcpuId>) {
+        for vcpu in self.vcpus() {
             self.call(vcpu, current);
         }
     }
@@ -265,7 +370,26 @@ impl Vm {
     #[inline]
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.halt.load(Ordering::Acquire) == halt::STOPPING
+    }
+
+    /// Tells whether the VM is paused.
+    #[inline]
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.halt.load(Ordering::Acquire) == halt::PAUSED
+    }
+
+    /// Returns how fast the system counter counts.
+    #[must_use]
+    pub fn ticks_per_second(&self) -> u64 {
+        self.machine.ticks_per_second()
+    }
+
+    /// Returns CNTVOFF_EL2 for a turn that begins.
+    #[must_use]
+    pub fn counter_offset(&self) -> u64 {
+        self.counter_offset.load(Ordering::Relaxed)
     }
 
     /// Parks a vCPU of a stopping VM. The last one learns why it stopped.
@@ -273,51 +397,27 @@ impl Vm {
     pub fn park(&self, vcpu: VcpuId) -> Option<StopReason> {
         let mut power = self.power.lock();
         let reason = power.park(vcpu)?;
-        self.stopping.store(false, Ordering::Release);
+        self.mirror(&power);
         Some(reason)
     }
 
-    /// Starts the VM: at first, and after all its vCPUs were parked for a reset.
-    /// Memory is cleared and filled anew, devices and interrupt controller are
-    /// at their reset state, and the first vCPU begins.
-    ///
-    /// # Errors
-    /// [`LoadError`] if its image cannot be unpacked; it has not been started then.
-    pub fn boot(&self) -> Result<(), LoadError> {
-        self.bus.reset();
-        // Devices have no line at hand while they are reset.
-        for intid in [self.serial_intid, self.rtc_intid] {
-            self.with_vgic(None, |vgic| ((), vgic.set_spi_level(intid, false)));
-        }
-        self.vgic.lock().reset();
-        // Fresh frames are clear already.
-        if self.ran_before.swap(true, Ordering::Relaxed) {
-            self.ram.clear();
-        }
-        let images = &self.images;
-        let put = |piece: Piece<'_>| {
-            self.ram
-                .load(piece.address, piece.bytes)
-                .map_err(|_| LoadError::DoesNotFit)
-        };
-        images.layout.load(images.image, put)?;
-        if let (Some(address), Some(bytes)) = (images.layout.initrd, images.ramdisk) {
-            put(Piece { address, bytes })?;
-        }
-        put(Piece {
-            address: images.layout.tree,
-            bytes: &images.tree,
-        })?;
-        for segment in self.ram.segments() {
-            self.machine.clean_to_coherency(segment.host_range());
-        }
-        let start = Start {
-            entry: images.layout.entry,
-            context: usize::from(images.layout.tree) as u64,
-        };
-        self.power.lock().boot(start);
-        self.call(VcpuId::new(0), None);
-        Ok(())
+    /// Tells whether the VM has stopped for good: its vCPUs are to be dismissed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(
+            self.state(),
+            Phase::Stopped(StopReason::Off | StopReason::Fault)
+        )
+    }
+
+    /// Records that a vCPU exists.
+    pub(crate) fn enrol(&self) {
+        self.vcpus_left.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Records that a vCPU does not exist any more; `true` for the last one.
+    pub(crate) fn dismiss(&self) -> bool {
+        self.vcpus_left.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 

@@ -114,6 +114,20 @@ pub(crate) struct QemuOptions {
     #[arg(long)]
     pub(crate) gdb: bool,
 
+    /// Tell in the end how many instructions were the hypervisor's, and which
+    /// FUNCTIONS of it executed most of them
+    ///
+    /// The count is exact; it repeats with -icount, see docs/debugging.md.
+    #[arg(
+        long,
+        value_name = "FUNCTIONS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "0",
+        conflicts_with = "bare"
+    )]
+    pub(crate) count_instructions: Option<usize>,
+
     /// Run this shell command in the guest and exit with its status
     ///
     /// Standard output carries what the command prints and nothing else; the
@@ -218,6 +232,24 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn counting_needs_a_hypervisor_and_may_name_functions() {
+        let counted = |flags: &str| {
+            let line = format!("xtask qemu --bios b {flags}");
+            match Cli::try_parse_from(line.split(' ')) {
+                Ok(Cli {
+                    command: Command::Qemu(options),
+                }) => Some(options.count_instructions),
+                _ => None,
+            }
+        };
+        assert_eq!(counted("--gdb"), Some(None));
+        assert_eq!(counted("--count-instructions"), Some(Some(0)));
+        assert_eq!(counted("--count-instructions=20"), Some(Some(20)));
+        assert_eq!(counted("--count-instructions --bare"), None);
+        assert_eq!(counted("--count-instructions=many"), None);
     }
 
     #[test]

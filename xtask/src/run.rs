@@ -3,6 +3,7 @@
 pub(crate) mod console;
 mod domains;
 pub(crate) mod exec;
+pub(crate) mod instructions;
 mod log;
 pub(crate) mod modes;
 mod placement;
@@ -22,6 +23,7 @@ use crate::cli::QemuOptions;
 use crate::guest::Guests;
 use crate::workspace::Workspace;
 use exec::Execution;
+use instructions::Counting;
 use session::{Outcome, Session};
 use spec::VmSpec;
 
@@ -54,6 +56,7 @@ pub(crate) fn qemu_command(workspace: &Workspace, options: QemuOptions) -> Resul
 fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     let timeout = options.timeout.map(Duration::from_secs);
     let verbose = options.verbose;
+    let functions = options.count_instructions.unwrap_or(0);
     let execution = options.exec.as_deref().map(|_| Execution::new());
     let spec = modes::machine(&Guests::new(workspace), options, execution.as_ref())?;
     // Input that is no terminal waits for the shell, or the kernel drops it.
@@ -77,6 +80,9 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
             true,
         ),
     };
+    if let Some(counting) = session.counting() {
+        report(counting, functions)?;
+    }
     let problem = match (&outcome, status) {
         (Outcome::PoweredOff, Some(status)) => return Ok(status),
         (Outcome::Left, _) => return Ok(0),
@@ -97,4 +103,16 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     } else {
         failure
     })
+}
+
+/// Tells how many instructions were the hypervisor's, and which of its
+/// functions executed most of them.
+fn report(counting: &Counting, functions: usize) -> Result<()> {
+    eprintln!("xtask: {}", counting.counts()?);
+    if functions > 0 {
+        for (name, count) in counting.functions()?.iter().take(functions) {
+            eprintln!("{count:>15}  {name}");
+        }
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 mod dialogue;
 mod firmware;
 mod host;
+mod idle;
 mod images;
 mod linux;
 mod outcome;
@@ -75,5 +76,6 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     tests.extend(firmware::tests());
     tests.extend(linux::tests());
     tests.extend(sharing::tests());
+    tests.extend(idle::tests());
     tests
 }

@@ -136,6 +136,20 @@ impl Workspace {
         }
         Ok(self.target().join(EL2_TARGET).join("release"))
     }
+
+    /// Builds `package` for this host, in the release profile, and returns the
+    /// directory where what it builds lies.
+    pub(crate) fn build_for_host(&self, package: &str) -> Result<PathBuf> {
+        let status = self
+            .cargo()
+            .args(["build", "--quiet", "--release", "-p", package])
+            .status()
+            .context("cannot start cargo")?;
+        if !status.success() {
+            bail!("{package} does not build; the compiler's messages are above");
+        }
+        Ok(self.target().join("release"))
+    }
 }
 
 /// Returns the cargo that runs this program, so that its toolchain is kept.

@@ -339,6 +339,12 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
         self.registers.controls.cntvoff
     }
 
+    /// Sets the physical count at which the VM's counters read zero, from the next
+    /// [`bind`](AxArchVCpu::bind) on.
+    pub const fn set_counter_offset(&mut self, count: u64) {
+        self.registers.controls.cntvoff = count;
+    }
+
     /// Chooses whether WFI ends a run.
     pub fn set_trap_wfi(&mut self, trap: bool) {
         let hcr = self.read(LiveRegister::Hcr);

@@ -1,9 +1,10 @@
 //! What can be wrong with a tree, a platform or a VM's description.
 
 use alloc::string::String;
+use core::fmt;
 
 use thiserror::Error;
-use vm_contract::IntId;
+use vm_contract::{HostPhysAddrRange, IntId};
 
 /// The bytes are not a device-tree blob that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -73,9 +74,6 @@ pub enum PlatformError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The tree cannot be read at all.
-    #[error(transparent)]
-    Blob(#[from] BlobError),
     /// A property is missing or wrong.
     #[error(transparent)]
     Property(#[from] PropertyError),
@@ -94,18 +92,37 @@ pub enum ConfigError {
         /// The full path of the domain node.
         node: String,
     },
-    /// A module is of a kind that is not known.
+    /// A property that begins with `armature,` is not known.
     #[error(
-        "{node}: a module must be compatible with `multiboot,kernel`, \
-         `multiboot,ramdisk` or `armature,firmware`"
+        "{node}: `{property}` is not known: it must be {}",
+        OneOf { names: known, prefix: "armature," }
     )]
-    UnknownModule {
+    UnknownProperty {
+        /// The full path of the node.
+        node: String,
+        /// The name of the property.
+        property: String,
+        /// Those that are known there.
+        known: &'static [&'static str],
+    },
+    /// A module is of a kind that is not known, or of more than one.
+    #[error(
+        "{node}: `compatible` is {compatible}: it must contain exactly one of \
+         `multiboot,kernel`, `multiboot,ramdisk` and `armature,firmware`"
+    )]
+    ModuleKind {
         /// The full path of the module's node.
         node: String,
+        /// What it is compatible with.
+        compatible: String,
     },
     /// Two modules share memory without being the same one, or one VM uses
     /// the same memory for two purposes.
-    #[error("{node}: its modules must not overlap each other, nor a part of those of {other}")]
+    #[error(
+        "{node}: its modules must not overlap {}{}",
+        if node == other { "each other" } else { "a part of those of " },
+        if node == other { "" } else { other }
+    )]
     Overlap {
         /// The full path of a domain node.
         node: String,
@@ -120,6 +137,90 @@ pub enum ConfigError {
         /// The name that both have.
         name: String,
     },
+    /// A VM is to run on a CPU that the machine does not have.
+    #[error(
+        "{node}: `{property}` names CPU {cpu}: \
+         it must name CPUs below {cpu_count}, which is how many there are"
+    )]
+    NoSuchCpu {
+        /// The full path of the domain node.
+        node: String,
+        /// The name of the property.
+        property: &'static str,
+        /// The number of the CPU.
+        cpu: u32,
+        /// How many CPUs the machine has.
+        cpu_count: usize,
+    },
+    /// A VM is to have more memory than the machine.
+    #[error(
+        "{node}: `memory` is {} KiB: it must be at most {} KiB, which is all that the machine has",
+        memory_bytes / 1024,
+        machine_bytes / 1024
+    )]
+    MoreThanAll {
+        /// The full path of the domain node.
+        node: String,
+        /// How much it is to have.
+        memory_bytes: u64,
+        /// How much the machine has.
+        machine_bytes: u64,
+    },
+    /// A module does not lie in memory.
+    #[error(
+        "{node}: its module {} must lie within one range of the machine's memory",
+        Span(module)
+    )]
+    ModuleOutside {
+        /// The full path of the domain node.
+        node: String,
+        /// Where it is.
+        module: HostPhysAddrRange,
+    },
+    /// A module lies where something else is.
+    #[error(
+        "{node}: its module {} must not overlap {what} {}",
+        Span(module),
+        Span(place)
+    )]
+    ModuleInTheWay {
+        /// The full path of the domain node.
+        node: String,
+        /// Where it is.
+        module: HostPhysAddrRange,
+        /// What else is there.
+        what: &'static str,
+        /// Where that is.
+        place: HostPhysAddrRange,
+    },
+}
+
+/// Writes where something is, the last byte included.
+struct Span<'a>(&'a HostPhysAddrRange);
+
+impl fmt::Display for Span<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.0.end.as_usize().saturating_sub(1);
+        write!(f, "at {:#x} to {last:#x}", self.0.start.as_usize())
+    }
+}
+
+/// Writes names to choose from, or that there are none with this prefix.
+struct OneOf<'a> {
+    names: &'a [&'static str],
+    prefix: &'a str,
+}
+
+impl fmt::Display for OneOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((last, rest)) = self.names.split_last() else {
+            return write!(f, "one that does not begin with `{}`", self.prefix);
+        };
+        for name in rest {
+            write!(f, "`{name}`, ")?;
+        }
+        write!(f, "or `{last}`")
+    }
 }
 
 /// A device tree that cannot be written.

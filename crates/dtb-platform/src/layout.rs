@@ -41,6 +41,9 @@ pub const RTC: GuestDevice = GuestDevice {
     interrupt: spi(2),
 };
 
+/// The stolen-time structures of the vCPUs (Arm DEN 0057), read-only memory.
+pub const STOLEN_TIME: GuestPhysAddrRange = range(0x090a_0000, 0x1_0000);
+
 /// How many places for virtio devices there are.
 pub const VIRTIO_MMIO_SLOTS: usize = 32;
 

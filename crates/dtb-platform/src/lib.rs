@@ -49,21 +49,27 @@ mod domains;
 mod error;
 mod gic;
 mod guest;
+mod host_options;
 mod interrupts;
 pub mod layout;
+mod machine_facts;
+mod placement;
 mod platform;
 mod tree;
 mod vm_config;
 
 pub use blob::blob_bytes;
 pub use cpu::{Cpu, CpuStatus, EnableMethod};
-pub use domains::add_domains;
+pub use domains::{RawNode, add_bootargs, add_domains, add_nodes};
 pub use error::{BlobError, ConfigError, Fault, PlatformError, PropertyError, TreeError};
 pub use gic::Gic;
 pub use guest::{GuestDevice, GuestGic, GuestTree};
+pub use host_options::{HostOptions, OptionError};
 pub use interrupts::{Interrupt, Trigger};
+pub use machine_facts::MachineFacts;
+pub use placement::Placement;
 pub use platform::{Conduit, Platform, Psci, PsciVersion, Timer, Uart, UartKind, VirtioMmio};
-pub use vm_config::{BootModule, VmConfig, vm_configs};
+pub use vm_config::{BootModule, VmConfig, vm_configs, vm_configs_on};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

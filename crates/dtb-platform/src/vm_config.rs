@@ -2,13 +2,15 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use vm_contract::HostPhysAddrRange;
 
-use crate::blob::Blob;
-use crate::tree::{Node, Tree};
-use crate::{ConfigError, Fault, PropertyError, cells, layout};
+use crate::{ConfigError, Fault, Placement, PropertyError, layout};
+
+mod read;
+
+pub use read::{vm_configs, vm_configs_on};
 
 /// What names a domain node.
 pub(crate) const DOMAIN: &str = "xen,domain";
@@ -26,16 +28,26 @@ pub(crate) mod property {
     pub(crate) const BOOTARGS: &str = "bootargs";
     pub(crate) const NAME: &str = "armature,name";
     pub(crate) const AFFINITY: &str = "armature,affinity";
+    pub(crate) const CPU_SET: &str = "armature,cpu-set";
+    pub(crate) const WEIGHT: &str = "armature,weight";
+    pub(crate) const PRIORITY: &str = "armature,priority";
     pub(crate) const REG: &str = "reg";
+    /// Those that a domain node may have and that are ours alone.
+    pub(super) const OURS: [&str; 5] = [NAME, AFFINITY, CPU_SET, WEIGHT, PRIORITY];
 }
 
 /// What the properties may be.
-mod allowed {
+pub(crate) mod allowed {
     pub(super) const CPUS: &str = "one word, from 1 to 256";
     pub(super) const MEMORY: &str =
         "the size in KiB in one or two words, a multiple of 4, from 4 to 255 GiB";
     pub(super) const NAME: &str = "1 to 64 bytes of text without control characters";
-    pub(super) const AFFINITY: &str = "one word for each CPU, the number of a physical CPU";
+    pub(crate) const AFFINITY: &str = "one word for each CPU, the number of a physical CPU";
+    pub(crate) const CPU_SET: &str =
+        "numbers of physical CPUs, one word each, at least one and none twice";
+    pub(crate) const NO_CPU_SET: &str = "absent beside `armature,affinity`";
+    pub(super) const WEIGHT: &str = "one word, from 1 to 10000";
+    pub(super) const PRIORITY: &str = "one word, from 0 to 7";
     pub(super) const MODULE: &str = "one address and one size, not empty";
     pub(super) const BOOTARGS: &str = "one string that ends with a NUL";
     pub(super) const NODE: &str = "a letter, then letters, digits or `,._+-`; at most 31";
@@ -60,9 +72,14 @@ pub struct VmConfig {
     pub ramdisk: Option<HostPhysAddrRange>,
     /// The command line for the kernel.
     pub bootargs: Option<String>,
-    /// For each vCPU the index of the physical CPU that runs it; empty if any
-    /// may.
-    pub affinity: Vec<u32>,
+    /// Which physical CPUs run its vCPUs.
+    pub placement: Placement,
+    /// Its share of the CPU's time, against that of others of the same
+    /// priority: one of [`VmConfig::WEIGHTS`].
+    pub weight: u32,
+    /// Who goes first: one of [`VmConfig::PRIORITIES`]. The higher runs as long
+    /// as it has anything to do, and takes the CPU at once.
+    pub priority: u8,
 }
 
 /// What a VM starts with, and where in the host's memory that is.
@@ -84,100 +101,59 @@ impl BootModule {
     }
 }
 
-/// Reads the VMs that `blob` asks for: the children of `/chosen` compatible
-/// with `xen,domain`, in the order of the tree.
-///
-/// Different VMs may use the very same module, for instance one kernel.
-///
-/// # Errors
-/// Whoever configured the VMs is to blame; the error names the node and the
-/// property, and says what is allowed there.
-pub fn vm_configs(blob: &[u8]) -> Result<Vec<VmConfig>, ConfigError> {
-    let blob = Blob::check(blob)?;
-    let tree = Tree::read(&blob)?;
-    let domains = tree.find("/chosen").into_iter().flat_map(|chosen| {
-        chosen
-            .children()
-            .filter(|node| node.is_compatible(&[DOMAIN]) && node.is_available())
-    });
-    let configs = domains.map(VmConfig::read).collect::<Result<Vec<_>, _>>()?;
-    check_together(&configs)?;
-    Ok(configs)
-}
-
 /// Checks VMs each by itself and as neighbours.
 pub(crate) fn check_all(configs: &[VmConfig]) -> Result<(), ConfigError> {
-    configs.iter().try_for_each(VmConfig::check)?;
-    check_together(configs)
-}
-
-fn check_together(configs: &[VmConfig]) -> Result<(), ConfigError> {
     for (index, config) in configs.iter().enumerate() {
+        config.check()?;
         let earlier = configs.get(..index).unwrap_or_default();
-        for other in earlier {
-            for (ours, theirs) in [(&config.name, &other.name), (&config.node, &other.node)] {
-                if ours == theirs {
-                    return Err(ConfigError::DuplicateName {
-                        node: config.path(),
-                        name: ours.clone(),
-                    });
-                }
-            }
-            let collide = |ours: HostPhysAddrRange| {
-                other
-                    .modules()
-                    .any(|theirs| ours != theirs && ours.overlaps(theirs))
-            };
-            if config.modules().any(collide) {
-                return Err(ConfigError::Overlap {
-                    node: config.path(),
-                    other: other.path(),
-                });
-            }
-        }
+        earlier
+            .iter()
+            .try_for_each(|earlier| config.check_beside(earlier))?;
     }
     Ok(())
 }
 
 impl VmConfig {
+    /// The weights that a VM may have.
+    pub const WEIGHTS: RangeInclusive<u32> = 1..=10_000;
+    /// The weight of a VM that says nothing about it.
+    pub const USUAL_WEIGHT: u32 = 100;
+    /// The priorities that a VM may have.
+    pub const PRIORITIES: RangeInclusive<u8> = 0..=7;
+    /// The priority of a VM that says nothing about it.
+    pub const USUAL_PRIORITY: u8 = 0;
+
     /// Returns the path of the node that describes the VM.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/chosen/{}", self.node)
     }
 
-    fn modules(&self) -> impl Iterator<Item = HostPhysAddrRange> {
+    /// Returns where its modules are.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = HostPhysAddrRange> {
         [self.boot.range()].into_iter().chain(self.ramdisk)
     }
 
-    fn read(node: Node<'_, '_>) -> Result<Self, ConfigError> {
-        use property::{AFFINITY, CPUS, MEMORY, NAME};
-        let cpus = node.word(CPUS, allowed::CPUS)?;
-        let memory_kib = node.number(MEMORY, allowed::MEMORY)?;
-        let affinity = node.property(AFFINITY).unwrap_or_default();
-        let (affinity, []) = affinity.as_chunks() else {
-            return Err(node.invalid(AFFINITY, allowed::AFFINITY).into());
+    /// Checks that the VM can be built beside an earlier one.
+    fn check_beside(&self, earlier: &Self) -> Result<(), ConfigError> {
+        for (ours, theirs) in [(&self.name, &earlier.name), (&self.node, &earlier.node)] {
+            if ours == theirs {
+                return Err(ConfigError::DuplicateName {
+                    node: self.path(),
+                    name: ours.clone(),
+                });
+            }
+        }
+        let collides = |ours: HostPhysAddrRange| {
+            let mut theirs = earlier.modules();
+            theirs.any(|theirs| ours != theirs && ours.overlaps(theirs))
         };
-        let modules = Modules::read(node)?;
-        let config = Self {
-            node: node.name().into(),
-            name: node.string(NAME)?.unwrap_or(node.name()).into(),
-            cpus: cpus.ok_or_else(|| node.missing(CPUS, allowed::CPUS))?,
-            memory_bytes: memory_kib
-                .ok_or_else(|| node.missing(MEMORY, allowed::MEMORY))?
-                // Too much in any case.
-                .saturating_mul(1024),
-            boot: modules
-                .boot
-                .ok_or_else(|| ConfigError::BootModules { node: node.path() })?,
-            ramdisk: modules.ramdisk,
-            bootargs: modules
-                .bootargs
-                .or(node.string(property::BOOTARGS)?)
-                .map(String::from),
-            affinity: affinity.iter().copied().map(u32::from_be_bytes).collect(),
-        };
-        config.check()?;
-        Ok(config)
+        if self.modules().any(collides) {
+            return Err(ConfigError::Overlap {
+                node: self.path(),
+                other: earlier.path(),
+            });
+        }
+        Ok(())
     }
 
     /// Checks everything that one VM can have wrong by itself.
@@ -202,8 +178,14 @@ impl VmConfig {
         {
             return Err(invalid(property::MEMORY, allowed::MEMORY).into());
         }
-        if !self.affinity.is_empty() && self.affinity.len() != self.cpus as usize {
-            return Err(invalid(property::AFFINITY, allowed::AFFINITY).into());
+        if let Err((property, allowed)) = self.placement.check(self.cpus) {
+            return Err(invalid(property, allowed).into());
+        }
+        if !Self::WEIGHTS.contains(&self.weight) {
+            return Err(invalid(property::WEIGHT, allowed::WEIGHT).into());
+        }
+        if !Self::PRIORITIES.contains(&self.priority) {
+            return Err(invalid(property::PRIORITY, allowed::PRIORITY).into());
         }
         if self
             .bootargs
@@ -238,51 +220,4 @@ fn is_node_name(name: &str) -> bool {
     };
     let (base, unit) = name.split_once('@').unwrap_or((name, "0"));
     name.starts_with(|first: char| first.is_ascii_alphabetic()) && is_part(base) && is_part(unit)
-}
-
-/// The modules under a domain node.
-#[derive(Default)]
-struct Modules<'a> {
-    boot: Option<BootModule>,
-    ramdisk: Option<HostPhysAddrRange>,
-    bootargs: Option<&'a str>,
-}
-
-impl<'a> Modules<'a> {
-    fn read(domain: Node<'_, 'a>) -> Result<Self, ConfigError> {
-        let mut modules = Self::default();
-        for node in domain.children().filter(|node| node.is_available()) {
-            let kernel = node.is_compatible(&[KERNEL]);
-            if kernel || node.is_compatible(&[FIRMWARE]) {
-                let range = module_range(node)?;
-                let boot = if kernel {
-                    BootModule::Kernel(range)
-                } else {
-                    BootModule::Firmware(range)
-                };
-                if modules.boot.replace(boot).is_some() {
-                    return Err(ConfigError::BootModules {
-                        node: domain.path(),
-                    });
-                }
-                modules.bootargs = node.string(property::BOOTARGS)?;
-            } else if node.is_compatible(&[RAMDISK]) {
-                if modules.ramdisk.replace(module_range(node)?).is_some() {
-                    return Err(ConfigError::Ramdisks {
-                        node: domain.path(),
-                    });
-                }
-            } else if node.compatible().any(|name| name.starts_with("multiboot,")) {
-                return Err(ConfigError::UnknownModule { node: node.path() });
-            }
-        }
-        Ok(modules)
-    }
-}
-
-fn module_range(node: Node<'_, '_>) -> Result<HostPhysAddrRange, PropertyError> {
-    match cells::plain_reg(node)?.as_slice() {
-        [range] if !range.is_empty() => Ok(*range),
-        _ => Err(node.invalid(property::REG, allowed::MODULE)),
-    }
 }

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
-use hypervisor::machine::Hypervisor;
+use hypervisor::sched::Cpus;
 use spin::Once;
 
 use super::firmware::Firmware;
@@ -28,7 +28,7 @@ pub(crate) struct Witness {
 }
 
 static WITNESS: Once<Witness> = Once::new();
-static MACHINE: Once<&'static Hypervisor> = Once::new();
+static MACHINE: Once<&'static Cpus> = Once::new();
 /// The affinity of the CPU that reports, or [`NOBODY`].
 static REPORTER: AtomicU64 = AtomicU64::new(NOBODY);
 const NOBODY: u64 = u64::MAX;
@@ -39,8 +39,8 @@ pub(crate) fn prepare(witness: Witness) {
 }
 
 /// Lets later reports say what each CPU was doing.
-pub(crate) fn prepare_machine(hypervisor: &'static Hypervisor) {
-    MACHINE.call_once(|| hypervisor);
+pub(crate) fn prepare_machine(cpus: &'static Cpus) {
+    MACHINE.call_once(|| cpus);
 }
 
 /// Ends a boot that cannot succeed because of what the machine was given: says
@@ -152,8 +152,8 @@ fn print(
     for address in Backtrace(frame_pointer).take(32) {
         writeln!(line, "  {:#x}", address.wrapping_sub(base))?;
     }
-    if let Some(hypervisor) = MACHINE.get() {
-        for (cpu, vcpu) in hypervisor.running() {
+    if let Some(cpus) = MACHINE.get() {
+        for (cpu, vcpu) in cpus.running() {
             match vcpu {
                 Some((vm, vcpu)) => writeln!(line, "CPU {cpu}: VM {vm} vCPU {vcpu}")?,
                 None => writeln!(line, "CPU {cpu}: no vCPU")?,

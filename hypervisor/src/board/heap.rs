@@ -21,6 +21,11 @@ unsafe impl Sync for Space {}
 
 static SPACE: Space = Space(UnsafeCell::new([0; HEAP_BYTES]));
 
+/// Returns how many bytes are in use, as the allocator rounds them.
+pub(crate) fn used() -> usize {
+    HEAP.lock().stats_alloc_actual()
+}
+
 /// Makes the heap usable. Called once, by the boot CPU, before anything allocates.
 pub(crate) fn init() {
     // SAFETY: the space is used for nothing else, and this runs once.

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use hypervisor::cpu::{Machine, PcpuId};
+use s2_mmu::{El2Tlb, Stage2Tlb};
 use vm_contract::HostPhysAddrRange;
 
-use super::{cache, el2_cpu, gic};
+use super::{cache, el2_cpu, gic, heap};
 
 /// The machine, as its device tree describes it.
 pub(crate) struct Host {
@@ -23,6 +24,18 @@ impl Machine for Host {
 
     fn clean_to_coherency(&self, range: HostPhysAddrRange) {
         cache::clean_to_coherency(range.start.into(), range.end.into());
+    }
+
+    fn publish_tables(&self) {
+        El2Tlb.publish();
+    }
+
+    fn forget_guest(&self, vttbr: u64) {
+        El2Tlb.invalidate_all(vttbr);
+    }
+
+    fn heap_used(&self) -> usize {
+        heap::used()
     }
 
     fn now_ticks(&self) -> u64 {

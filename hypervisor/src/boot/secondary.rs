@@ -7,11 +7,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use hypervisor::cpu::PcpuId;
-use hypervisor::machine::Hypervisor;
 use smccc::psci;
 use static_assertions::const_assert_eq;
 
-use super::{Machinery, layout::Stacks, run_cpu};
+use super::{El2Hypervisor, Machinery, layout::Stacks, run_cpu};
 use crate::board::firmware::Firmware;
 use crate::board::tables::TableRegisters;
 use crate::board::{cache, el2_cpu};
@@ -24,7 +23,7 @@ struct SecondaryBoot {
     fault_stack_top: usize,
     id: PcpuId,
     machinery: &'static Machinery,
-    hypervisor: &'static Hypervisor,
+    hypervisor: &'static El2Hypervisor,
     is_up: AtomicBool,
 }
 
@@ -47,7 +46,7 @@ pub(super) fn start(
     mpidr: u64,
     stacks: Stacks,
     machinery: &'static Machinery,
-    hypervisor: &'static Hypervisor,
+    hypervisor: &'static El2Hypervisor,
 ) -> Result<(), psci::error::Error> {
     let boot: &'static SecondaryBoot = Box::leak(Box::new(SecondaryBoot {
         tables: machinery.tables,

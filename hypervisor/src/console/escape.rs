@@ -14,6 +14,8 @@ pub(super) enum Key {
     Next,
     /// Giving the focus to a VM, by number.
     Vm(u8),
+    /// Listing the VMs.
+    List,
     /// Giving the focus to the monitor.
     Monitor,
     /// Saying which keys there are; any key that means nothing asks for it, too.
@@ -43,6 +45,7 @@ impl Escape {
             ESCAPE => Key::Typed(ESCAPE),
             b'n' => Key::Next,
             b'0'..=b'9' => Key::Vm(byte - b'0'),
+            b'l' => Key::List,
             b'm' => Key::Monitor,
             _ => Key::Help,
         }
@@ -60,6 +63,7 @@ mod tests {
             (b'n', Key::Next),
             (b'0', Key::Vm(0)),
             (b'9', Key::Vm(9)),
+            (b'l', Key::List),
             (b'm', Key::Monitor),
             (b'?', Key::Help),
             (b'x', Key::Help),

@@ -44,6 +44,7 @@ impl Mux {
             Key::Vm(vm) => {
                 self.write_line(format_args!("[armature] console: there is no VM {vm}"));
             }
+            Key::List => self.wants_list = true,
             Key::Monitor => self.set_focus(Writer::Monitor, now),
             Key::Help => self.write_line(format_args!("{}", super::KEYS)),
         }

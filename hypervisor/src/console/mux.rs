@@ -58,6 +58,8 @@ pub(super) struct Mux {
     pub(super) typed: TypedLine,
     /// `typed` is complete.
     pub(super) entered: bool,
+    /// The list of VMs is wanted.
+    pub(super) wants_list: bool,
     /// What was entered has not been answered.
     pub(super) answering: bool,
 }
@@ -78,6 +80,7 @@ impl Mux {
             escape: Escape::default(),
             typed: TypedLine::default(),
             entered: false,
+            wants_list: false,
             answering: false,
         }
     }
@@ -328,6 +331,15 @@ impl Mux {
         self.show_lines(now);
         if !open {
             self.release();
+        }
+    }
+
+    /// Waits until a VM can print some more.
+    pub(super) fn make_room(&mut self, vm: usize) {
+        self.focus_waits = false;
+        self.send_all(b"");
+        if self.focus != Writer::Vm(vm) {
+            self.show_line(vm);
         }
     }
 

@@ -6,7 +6,7 @@ use alloc::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{FakeBoard, FakeUart, Rig};
+use crate::testing::{FakeBoard, FakeUart};
 
 const A: VmId = VmId::new(0);
 const B: VmId = VmId::new(1);
@@ -16,20 +16,8 @@ fn console(names: &[&str]) -> (Console, FakeUart, &'static FakeBoard) {
     let board: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(1, 4, 0)));
     let uart = FakeUart::default();
     let console = Console::new(Box::new(uart.clone()));
-    console.mux.lock().connect(
-        names.iter().map(|name| Port::new(name)).collect(),
-        PATIENCE_TICKS,
-    );
-    console.connected.call_once(|| Connected {
-        machine: board,
-        lines: names
-            .iter()
-            .map(|_| SerialLine {
-                vm: Weak::new(),
-                input_waits: AtomicBool::new(false),
-            })
-            .collect(),
-    });
+    let cpus = Arc::new(Cpus::new(board, 1));
+    console.connect(names.iter().copied(), board, cpus);
     (console, uart, board)
 }
 
@@ -125,7 +113,7 @@ fn a_prompt_keeps_nobody_waiting_for_long() {
     assert_eq!(uart.sent(), "# ", "the prompt appears at once");
     assert_eq!(console.deadline(), Some(PATIENCE_TICKS));
     board.set_now(PATIENCE_TICKS);
-    assert!(console.attend().is_none());
+    assert!(matches!(console.attend(), Wish::Nothing));
     assert_eq!(uart.sent(), "# \r\nb| one\r\n");
     assert_eq!(console.deadline(), None);
     print(&console, B, "two\n");
@@ -206,7 +194,7 @@ fn input_that_nobody_reads_is_held_and_released() {
     for _ in 0..4 {
         console.service(None);
     }
-    console.end(A);
+    console.close(A);
     assert!(uart.listens_receive(), "a VM that is off blocks nobody");
     type_in(&console, &uart, b"lost\x1dnkept");
     assert_eq!(read(&console, B), b"kept");
@@ -224,9 +212,11 @@ fn the_monitors_line_survives_what_others_print() {
         "{sent:?}"
     );
     type_in(&console, &uart, b"\x7fs\rnext");
-    let line = console.attend().expect("a line was entered");
+    let Wish::Command(line) = console.attend() else {
+        panic!("a line was entered");
+    };
     assert_eq!(line.as_str(), "vms");
-    assert!(console.attend().is_none(), "once");
+    assert!(matches!(console.attend(), Wish::Nothing), "once");
     console.print(format_args!("answer"));
     console.answered();
     console.service(None);
@@ -252,11 +242,10 @@ fn a_vm_that_begins_anew_begins_a_new_line() {
 }
 
 #[test]
-fn the_keys_are_announced_only_if_there_is_a_choice() {
-    let one = Rig::new(&[&[0]]);
-    assert_eq!(one.uart.sent(), "");
-    let two = Rig::new(&[&[0], &[0]]);
-    assert_eq!(two.uart.sent(), alloc::format!("{KEYS}\r\n"));
+fn the_keys_are_announced() {
+    let (console, uart, _) = console(&["a"]);
+    console.listen();
+    assert_eq!(uart.sent(), alloc::format!("{KEYS}\r\n"));
 }
 
 /// What two VMs want to print, and how the world interferes.

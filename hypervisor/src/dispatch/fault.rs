@@ -6,13 +6,16 @@ use arm_vcpu::stage1;
 use arm_vcpu::{AxVCpuExitReason as Exit, AxVCpuHal};
 use vm_contract::Access;
 
-use super::{Outcome, mmio, undecoded};
+use super::{Outcome, VmFault, mmio, undecoded};
 use crate::cpu::Cpu;
 use crate::vcpu::Vcpu;
 
 /// Answers an access that stage 2 refused.
 #[cold]
 pub(super) fn refused<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, fault: Stage2Fault) -> Outcome {
+    if fault.access() == Access::Execute && vcpu.arch.is_at_own_vector() {
+        return Outcome::Fault(VmFault::NoVectors(fault.virtual_address()));
+    }
     if fault.is_table_walk() || fault.access() == Access::Execute {
         return abort(vcpu, fault.access(), fault.virtual_address());
     }

@@ -14,26 +14,28 @@ pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
             vcpu.virtual_timer_fired();
             return Outcome::Resume;
         }
-        // Who called is in the mailboxes. A call may be for another vCPU of
-        // this CPU: only the scheduler can tell.
-        PhysicalInterrupt::Kick if vcpu.shares_cpu() => Outcome::Yield,
+        PhysicalInterrupt::Kick if vcpu.vm.cpus().is_called(cpu.id()) => Outcome::Attend,
+        // It is for the vCPU itself, whose mailbox is looked at next.
         PhysicalInterrupt::Kick | PhysicalInterrupt::Unexpected(_) => Outcome::Resume,
         PhysicalInterrupt::Maintenance => {
             vcpu.refresh_interrupts(cpu);
             Outcome::Resume
         }
-        PhysicalInterrupt::Deadline if vcpu.shares_cpu() => Outcome::Yield,
         PhysicalInterrupt::Deadline => {
             let now = cpu.now_ticks();
             vcpu.expire(now);
-            cpu.set_deadline(vcpu.deadline(now));
-            Outcome::Resume
+            if vcpu.is_turn_over(now) {
+                Outcome::Attend
+            } else {
+                cpu.set_deadline(vcpu.deadline(now));
+                Outcome::Resume
+            }
         }
         PhysicalInterrupt::Console => {
             let console = vcpu.vm.console();
             console.service(Some((vcpu.vm.id(), vcpu.id())));
             if console.wants_attention() {
-                Outcome::Yield
+                Outcome::Attend
             } else {
                 Outcome::Resume
             }

@@ -1,15 +1,17 @@
 //! Commands, on a machine that runs.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use std::sync::Mutex;
 
 use smccc::psci::PSCI_SYSTEM_OFF;
 use vm_contract::VcpuId;
 
-use super::*;
+use super::command::HELP;
 use crate::cpu::PhysicalInterrupt;
-use crate::sched::SLICE_MS;
-use crate::testing::{FakeBoard, Mood, Rig};
-use crate::vm::power::{Phase, StopReason};
+use crate::machine::Condition;
+use crate::testing::{FakeBoard, Mood, Rig, SLICE_MS};
+use crate::vm::power::Phase;
 
 /// Types on the console and returns what the machine then prints.
 fn type_in(rig: &mut Rig, text: &str) -> String {
@@ -35,37 +37,23 @@ fn assert_alive(rig: &mut Rig, vm: usize) {
     assert!(rig.script(vm, 0).is_done(), "VM {vm} runs");
 }
 
-#[test]
-fn commands_are_understood_or_explained() {
-    for (line, command) in [
-        ("", Command::Nothing),
-        ("  vms ", Command::Vms),
-        ("restart 12", Command::Restart(12)),
-        ("log debug", Command::Log(log::LevelFilter::Debug)),
-    ] {
-        assert_eq!(Command::parse(line), Ok(command));
+/// Types a command to the monitor, which has the focus from the first one on.
+fn command(rig: &mut Rig, line: &str) -> String {
+    type_in(rig, &alloc::format!("\x1dm{line}\r"))
+}
+
+fn off(rig: &mut Rig, vms: core::ops::Range<usize>) {
+    for vm in vms {
+        rig.script(vm, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
     }
-    for (line, error) in [
-        ("vmss", "vmss: no such command; try help"),
-        ("stop", "stop wants the number of a VM"),
-        ("stop x", "stop wants the number of a VM"),
-        ("stop 70000", "stop wants the number of a VM"),
-        (
-            "log loud",
-            "log wants one of off, error, warn, info, debug, trace",
-        ),
-        ("vms 1", "1: too much on this line"),
-    ] {
-        let got = Command::parse(line).expect_err(line);
-        assert_eq!(got.to_string(), error);
-    }
+    rig.run();
 }
 
 #[test]
 fn vms_and_vcpus_are_listed_while_guests_run() {
     let mut rig = Rig::new(&[&[0, 1], &[0]]);
     rig.settle();
-    let answer = type_in(&mut rig, "\x1dmvms\r");
+    let answer = command(&mut rig, "vms");
     assert!(
         answer.contains("0   running      1 of 2       4 MiB  vm\r\n"),
         "{answer}"
@@ -73,13 +61,30 @@ fn vms_and_vcpus_are_listed_while_guests_run() {
     assert!(answer.contains("1   running      1 of 1       4 MiB  vm\r\n"));
     assert!(answer.ends_with("armature> "));
     let answer = type_in(&mut rig, "vcpus\r");
-    assert!(answer.contains("0   1     1    off\r\n"), "{answer}");
+    assert!(
+        answer.contains("0   1     1    off    100     0         1\r\n"),
+        "{answer}"
+    );
     let answer = type_in(&mut rig, "help\rnonsense\r");
     for line in HELP {
         assert!(answer.contains(line));
     }
     assert!(answer.contains("nonsense: no such command"));
-    assert!(type_in(&mut rig, "stop 7\r").contains("there is no VM 7"));
+    assert!(type_in(&mut rig, "stop 7\r").contains("VM 7: there is no such VM; try vms"));
+    off(&mut rig, 0..2);
+}
+
+#[test]
+fn a_key_lists_the_vms_without_the_monitor() {
+    let mut rig = Rig::new(&[&[0]]);
+    rig.settle();
+    let answer = type_in(&mut rig, "\x1dl");
+    assert!(
+        answer.contains("0   running      1 of 1       4 MiB  vm"),
+        "{answer}"
+    );
+    assert!(!answer.contains("armature>"), "the focus stays");
+    off(&mut rig, 0..1);
 }
 
 #[test]
@@ -87,9 +92,17 @@ fn an_idle_cpu_answers_too() {
     let mut rig = Rig::new(&[&[0], &[1]]);
     rig.script(0, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
     rig.settle();
-    let answer = type_in(&mut rig, "\x1dmvms\r");
+    let answer = command(&mut rig, "vms");
     assert!(answer.contains("0   off          0 of 1"), "{answer}");
     assert!(!rig.hypervisor.is_over());
+}
+
+/// Returns the free frames as `mem` shows them.
+fn free_frames(rig: &mut Rig) -> usize {
+    let answer = command(rig, "mem");
+    let (_, rest) = answer.split_once("frames free: ").expect("mem says so");
+    let number = rest.split(' ').next().expect("a number");
+    number.parse().expect("a number")
 }
 
 #[test]
@@ -99,16 +112,10 @@ fn one_vm_is_restarted_while_another_goes_on() {
     for vm in 0..2 {
         rig.set_word(vm, SCRATCH, 7);
     }
+    let before = free_frames(&mut rig);
     for life in 0..20 {
         rig.set_word(0, SCRATCH, life + 1);
-        let answer = type_in(
-            &mut rig,
-            if life == 0 {
-                "\x1dmrestart 0\r"
-            } else {
-                "restart 0\r"
-            },
-        );
+        let answer = command(&mut rig, "restart 0");
         assert!(answer.contains("VM 0 starts anew"), "{answer}");
         rig.run_for(A_FEW_SLICES);
         assert_eq!(rig.word(0, SCRATCH), 0, "memory is as at first");
@@ -117,38 +124,158 @@ fn one_vm_is_restarted_while_another_goes_on() {
         assert_eq!(rig.word(1, SCRATCH), 7, "the other is undisturbed");
         assert_alive(&mut rig, 1);
     }
-    for vm in 0..2 {
-        rig.script(vm, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
-    }
-    rig.run();
+    assert_eq!(free_frames(&mut rig), before);
+    off(&mut rig, 0..2);
     assert!(!rig.hypervisor.any_fault());
 }
 
 #[test]
-fn a_vm_that_was_stopped_starts_again() {
+fn a_vm_that_is_off_has_nothing_and_starts_again() {
     let mut rig = Rig::new(&[&[0], &[1, 0]]);
     rig.settle();
-    for life in 0..20 {
-        let answer = type_in(
-            &mut rig,
-            if life == 0 {
-                "\x1dmstop 1\r"
-            } else {
-                "stop 1\r"
-            },
-        );
+    let with_both = free_frames(&mut rig);
+    for _ in 0..20 {
+        let answer = command(&mut rig, "stop 1");
         assert!(answer.contains("VM 1 stops"), "{answer}");
-        assert_eq!(rig.vm(1).state(), Phase::Stopped(StopReason::Off));
-        assert!(!rig.vm(1).is_on(VcpuId::new(0)));
-        assert!(type_in(&mut rig, "stop 1\r").contains("VM 1 does not run"));
+        assert_eq!(rig.hypervisor.slots()[1].condition(), Condition::Off);
+        assert!(rig.hypervisor.slots()[1].vm().is_none());
+        assert!(free_frames(&mut rig) >= with_both + 1024, "4 MiB are back");
+        assert!(command(&mut rig, "stop 1").contains("VM 1: it is off"));
+        assert!(command(&mut rig, "irq 1").contains("VM 1: it is off"));
         assert_alive(&mut rig, 0);
-        assert!(type_in(&mut rig, "restart 1\r").contains("VM 1 starts anew"));
+        assert!(command(&mut rig, "restart 1").contains("VM 1 starts anew"));
         assert_alive(&mut rig, 1);
+        assert_eq!(free_frames(&mut rig), with_both);
     }
-    type_in(&mut rig, "stop 1\r");
+    command(&mut rig, "stop 1");
     assert!(!rig.hypervisor.is_over());
-    type_in(&mut rig, "stop 0\r");
+    command(&mut rig, "stop 0");
     assert!(rig.hypervisor.is_over());
     rig.run();
     assert_eq!(rig.step(0), Mood::Gone);
+}
+
+#[test]
+fn a_vm_that_failed_is_stopped_alone_and_can_be_started_again() {
+    let mut rig = Rig::new(&[&[0], &[0]]);
+    rig.script(0, 0)
+        .exit(arm_vcpu::fakes::hypercall(1))
+        .exit(arm_vcpu::RawExit::SError { esr: 0xbf00_0002 });
+    rig.run_for(A_FEW_SLICES);
+    let report = rig.hypervisor.slots()[0].condition();
+    assert_eq!(report, Condition::Failed);
+    assert_alive(&mut rig, 1);
+    command(&mut rig, "restart 0");
+    assert_alive(&mut rig, 0);
+    off(&mut rig, 0..2);
+    assert!(rig.hypervisor.any_fault(), "the run as a whole has failed");
+}
+
+#[test]
+fn a_paused_vm_does_nothing_and_loses_no_time() {
+    let mut rig = Rig::new(&[&[0, 1], &[0]]);
+    rig.enable_interrupts(0);
+    rig.script(0, 0).look(|inside| {
+        inside.open_interrupts();
+        inside.arm_timer(inside.count + 1000 * FakeBoard::FREQUENCY);
+    });
+    rig.run_for(A_FEW_SLICES);
+    assert!(rig.script(0, 0).is_done());
+    assert!(command(&mut rig, "resume 0").contains("VM 0: it is not paused"));
+    assert!(command(&mut rig, "pause 0").contains("VM 0 is paused"));
+    assert!(command(&mut rig, "pause 0").contains("VM 0: it is paused"));
+    let count = Arc::new(Mutex::new(0));
+    let seen = Arc::clone(&count);
+    rig.script(0, 0)
+        .look(move |inside| *seen.lock().expect("one at a time") = inside.count);
+    let at = rig.now();
+    rig.run_for(5000 * FakeBoard::FREQUENCY);
+    assert!(!rig.script(0, 0).is_done(), "it is halted");
+    assert_alive(&mut rig, 1);
+    assert!(command(&mut rig, "vms").contains("0   paused"));
+    let paused_for = rig.now() - at;
+    assert!(command(&mut rig, "resume 0").contains("VM 0 goes on"));
+    rig.run_for(A_FEW_SLICES);
+    assert!(rig.script(0, 0).is_done());
+    let count = *count.lock().expect("one at a time");
+    assert!(count < paused_for, "its clock stood still: {count}");
+    // The timer that it armed is not due yet, and comes in its own time.
+    rig.script(0, 0)
+        .look(|inside| assert_eq!(inside.ich.signalled(), None))
+        .wait()
+        .look(|inside| {
+            inside.stop_timer();
+            assert_eq!(inside.handle_interrupt(), Some(27));
+        });
+    rig.run_for(1100 * FakeBoard::FREQUENCY);
+    assert!(rig.script(0, 0).is_done());
+    off(&mut rig, 0..2);
+}
+
+#[test]
+fn a_paused_vm_can_be_restarted_and_stopped() {
+    let mut rig = Rig::new(&[&[0, 1], &[0]]);
+    rig.settle();
+    command(&mut rig, "pause 0");
+    assert!(command(&mut rig, "restart 0").contains("VM 0 starts anew"));
+    assert_alive(&mut rig, 0);
+    command(&mut rig, "pause 0");
+    assert!(command(&mut rig, "stop 0").contains("VM 0 stops"));
+    assert_eq!(rig.hypervisor.slots()[0].condition(), Condition::Off);
+    off(&mut rig, 1..2);
+}
+
+#[test]
+fn times_add_up() {
+    let mut rig = Rig::new(&[&[0], &[0]]);
+    rig.settle();
+    rig.run_for(100 * FakeBoard::FREQUENCY);
+    let now = rig.now();
+    let [one, other] = [0, 1].map(|vm| {
+        let vm = rig.vm(vm);
+        vm.time(VcpuId::new(0)).expect("vCPU 0").usage(now)
+    });
+    let total = now - Rig::START;
+    let slice = FakeBoard::FREQUENCY * SLICE_MS / 1000;
+    assert_eq!(one.run + other.run, total);
+    assert!(one.run.abs_diff(other.run) <= slice);
+    assert!((one.run + one.stolen).abs_diff(total) <= slice);
+    let answer = command(&mut rig, "stats");
+    assert!(
+        answer.contains("VM  vCPU  CPU     run ms   stolen ms"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("0   0     0        50000       49990")
+            || answer.contains("0   0     0        50000       50000"),
+        "{answer}"
+    );
+    off(&mut rig, 0..2);
+}
+
+#[test]
+fn interrupts_of_a_vm_are_listed() {
+    let mut rig = Rig::new(&[&[0], &[0]]);
+    rig.settle();
+    let answer = command(&mut rig, "irq 0");
+    assert!(answer.contains("INTID  vCPU  enabled"), "{answer}");
+    assert!(!answer.contains("\r\n27 "), "{answer}");
+    rig.enable_interrupts(0);
+    let vm = rig.vm(0);
+    let pending = |vgic: &mut arm_vgic_v3::Vgic| {
+        let kicks = vgic.set_pending(VcpuId::new(0), vm_contract::IntId::spi(5).expect("an SPI"));
+        ((), kicks)
+    };
+    vm.with_vgic(None, pending);
+    rig.settle();
+    let answer = command(&mut rig, "irq 0");
+    assert!(
+        answer.contains("27     0     yes      -        -       0x00"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("37     any   yes      yes      -       0x00"),
+        "{answer}"
+    );
+    off(&mut rig, 0..2);
 }

@@ -1,5 +1,7 @@
 //! CPUs that run the main loop.
 
+mod lives;
+mod moving;
 mod power;
 mod shuffled;
 mod turns;
@@ -8,8 +10,7 @@ mod waiting;
 use arm_vcpu::SystemRegister;
 use smccc::psci::{PSCI_CPU_ON_64, PSCI_SYSTEM_OFF};
 
-use crate::sched::SLICE_MS;
-use crate::testing::{FakeBoard, Rig, Script};
+use crate::testing::{FakeBoard, Rig, SLICE_MS, Script};
 
 /// Where kernels are entered.
 const ENTRY: u64 = 0x4008_0000;

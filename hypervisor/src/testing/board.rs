@@ -12,6 +12,8 @@ use crate::cpu::{Machine, PcpuId};
 /// A machine whose time stands still unless a test moves it.
 pub(crate) struct FakeBoard {
     now: AtomicU64,
+    /// How often all translations of a guest were dropped.
+    forgotten: AtomicU64,
     cpus: Vec<Arc<CpuState>>,
 }
 
@@ -26,6 +28,7 @@ impl FakeBoard {
             .collect();
         Self {
             now: AtomicU64::new(now),
+            forgotten: AtomicU64::new(0),
             cpus,
         }
     }
@@ -60,4 +63,14 @@ impl Machine for FakeBoard {
     }
 
     fn clean_to_coherency(&self, _range: HostPhysAddrRange) {}
+
+    fn publish_tables(&self) {}
+
+    fn forget_guest(&self, _vttbr: u64) {
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn heap_used(&self) -> usize {
+        0
+    }
 }

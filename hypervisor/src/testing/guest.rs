@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::cell::Cell;
 use std::sync::{Mutex, MutexGuard};
 
 use arm_vcpu::fakes::{self, ScriptedGuest};
@@ -15,7 +16,7 @@ use arm_vgic_v3::{FakeIch, Group};
 use super::baton::{Baton, Mood};
 use super::board::FakeBoard;
 use super::cpu::CpuState;
-use crate::cpu::Machine;
+use crate::cpu::{Machine, PcpuId};
 
 /// HCR_EL2.TWI: WFI traps.
 const HCR_TWI: u64 = 1 << 13;
@@ -159,25 +160,34 @@ impl Script {
 pub(crate) struct Guest {
     script: Script,
     inner: ScriptedGuest,
-    cpu: Arc<CpuState>,
     board: &'static FakeBoard,
     baton: Arc<Baton>,
 }
 
+std::thread_local! {
+    /// Which CPU this thread is.
+    static HERE: Cell<PcpuId> = const { Cell::new(PcpuId::new(0)) };
+}
+
+/// Makes this thread a CPU.
+pub(super) fn become_cpu(id: PcpuId) {
+    HERE.set(id);
+}
+
 impl Guest {
-    pub(super) fn new(
-        script: Script,
-        cpu: Arc<CpuState>,
-        board: &'static FakeBoard,
-        baton: Arc<Baton>,
-    ) -> Self {
+    pub(super) fn new(script: Script, board: &'static FakeBoard, baton: Arc<Baton>) -> Self {
         Self {
             script,
             inner: ScriptedGuest::new(),
-            cpu,
             board,
             baton,
         }
+    }
+
+    /// Returns the CPU on which the guest is.
+    fn cpu(&self) -> &'static CpuState {
+        let board: &'static FakeBoard = self.board;
+        &board.cpus()[HERE.get().index()]
     }
 
     fn now(&self) -> u64 {
@@ -186,7 +196,7 @@ impl Guest {
 
     /// Runs `play` with the guest's registers; `None` leaves the guest inside.
     fn play(&mut self, frame: &mut TrapFrame, play: Play<RawExit>) -> RawExit {
-        let (cpu, mut play) = (Arc::clone(&self.cpu), Some(play));
+        let (cpu, mut play) = (self.cpu(), Some(play));
         let now = self.now();
         self.inner = core::mem::take(&mut self.inner).then(move |frame, registers| {
             let play = play.take().expect("a step is played once");
@@ -203,13 +213,13 @@ impl Guest {
             exit
         });
         let exit = self.inner.enter(frame);
-        self.cpu.settle_guest();
+        self.cpu().settle_guest();
         exit
     }
 
     fn wait_while(&self, condition: impl Fn(&CpuState) -> bool) {
-        while self.cpu.signalled(self.now()).is_none() && condition(&self.cpu) {
-            self.baton.pass(self.cpu.id.index(), Mood::Asleep);
+        while self.cpu().signalled(self.now()).is_none() && condition(self.cpu()) {
+            self.baton.pass(self.cpu().id.index(), Mood::Asleep);
         }
     }
 }
@@ -220,25 +230,25 @@ impl AxVCpuHal for Guest {
     }
 
     fn load(&mut self, registers: &GuestSystemRegisters) {
-        self.baton.pass(self.cpu.id.index(), Mood::Awake);
+        self.baton.pass(self.cpu().id.index(), Mood::Awake);
         self.inner.load(registers);
         let timer = (registers.timer, registers.controls.cntvoff);
-        let before = self.cpu.wires().guest_timer.replace(timer);
+        let before = self.cpu().wires().guest_timer.replace(timer);
         assert_eq!(before, None, "two vCPUs are loaded");
     }
 
     fn save(&mut self, registers: &mut GuestSystemRegisters) {
         self.inner.save(registers);
-        let before = self.cpu.wires().guest_timer.take();
+        let before = self.cpu().wires().guest_timer.take();
         assert!(before.is_some(), "no vCPU is loaded");
-        self.baton.pass(self.cpu.id.index(), Mood::Awake);
+        self.baton.pass(self.cpu().id.index(), Mood::Awake);
     }
 
     fn enter(&mut self, frame: &mut TrapFrame) -> RawExit {
-        self.baton.pass(self.cpu.id.index(), Mood::Awake);
-        self.cpu.check_entry();
+        self.baton.pass(self.cpu().id.index(), Mood::Awake);
+        self.cpu().check_entry();
         loop {
-            if self.cpu.signalled(self.now()).is_some() {
+            if self.cpu().signalled(self.now()).is_some() {
                 return RawExit::Irq;
             }
             let step = self.script.steps().pop_front();
@@ -273,7 +283,7 @@ impl AxVCpuHal for Guest {
         if register != LiveRegister::CntvCtl {
             return value;
         }
-        let wires = self.cpu.wires();
+        let wires = self.cpu().wires();
         let (timer, offset) = wires.guest_timer.expect("a vCPU is loaded");
         let unmasked = TimerState {
             ctl: value & TimerState::ENABLE,
@@ -285,7 +295,7 @@ impl AxVCpuHal for Guest {
 
     fn write(&mut self, register: LiveRegister, value: u64) {
         self.inner.write(register, value);
-        if let Some((timer, _)) = &mut self.cpu.wires().guest_timer {
+        if let Some((timer, _)) = &mut self.cpu().wires().guest_timer {
             match register {
                 LiveRegister::CntvCtl => timer.ctl = value,
                 LiveRegister::CntvCval => timer.cval = value,

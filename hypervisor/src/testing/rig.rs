@@ -5,31 +5,40 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::panic::resume_unwind;
-use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 
 use arm_vgic_v3::{Frame, Kicks};
-use vm_contract::{GuestMemory, GuestPhysAddr, VcpuId, VmId, Width};
+use dtb_platform::{BootModule, Placement};
+use vm_contract::{GuestMemory, GuestPhysAddr, VcpuId, Width};
 
 use super::baton::{Baton, Departure, Mood, is_abandoned};
 use super::board::FakeBoard;
 use super::cpu::{CpuState, FakeCpu};
+use super::guest::become_cpu;
 use super::guest::{Guest, Script};
-use super::{FakeUart, build, frame_pool};
+use super::{FakeUart, SLICE_MS, boot, builder, config, frame_pool};
 use crate::console::Console;
 use crate::cpu::{Machine, PcpuId};
 use crate::frames::FramePool;
-use crate::machine::Hypervisor;
-use crate::run::Residents;
+use crate::machine::{Hypervisor, MachineParts};
+use crate::run::Scheduler;
+use crate::sched::Message;
 use crate::vm::Vm;
 
 /// More steps than any test needs.
 const MOST_ROUNDS: usize = 10_000;
 
+/// Memory for the VMs of a machine that has its own: enough for seven.
+const POOL_BYTES: usize = 32 << 20;
+
 /// What a machine is made of.
 pub(crate) struct Plan<'a> {
     /// Where the vCPUs of each VM live.
     pub(crate) homes: &'a [&'a [u32]],
+    /// Whether they may move to any CPU instead of living there.
+    pub(crate) floating: bool,
+    /// Weight and priority of each VM; the usual ones for all that are left out.
+    pub(crate) shares: &'a [(u32, u8)],
     /// Whether guests are firmware rather than kernels.
     pub(crate) firmware: bool,
     pub(crate) lr_count: usize,
@@ -41,6 +50,8 @@ impl Default for Plan<'_> {
     fn default() -> Self {
         Self {
             homes: &[&[0]],
+            floating: false,
+            shares: &[],
             firmware: false,
             lr_count: 4,
             pool: None,
@@ -50,7 +61,7 @@ impl Default for Plan<'_> {
 
 /// A machine that has been started.
 pub(crate) struct Rig {
-    pub(crate) hypervisor: Arc<Hypervisor>,
+    pub(crate) hypervisor: Arc<Hypervisor<Guest>>,
     pub(crate) uart: FakeUart,
     board: &'static FakeBoard,
     baton: Arc<Baton>,
@@ -81,24 +92,45 @@ impl Rig {
         let board = FakeBoard::new(cpu_count, plan.lr_count, Self::START);
         let board: &'static FakeBoard = Box::leak(Box::new(board));
         let uart = FakeUart::default();
-        let console = Arc::new(Console::new(Box::new(uart.clone())));
-        let pool = plan.pool.clone().unwrap_or_else(|| frame_pool(16 << 20));
-        let vms = (0..).zip(homes).map(|(n, homes)| {
-            let vm = build(board, &console, &pool, VmId::new(n), homes, plan.firmware);
-            Arc::new(vm)
-        });
-        let hypervisor = Arc::new(Hypervisor::new(
-            board,
-            Arc::clone(&console),
-            cpu_count,
-            vms.collect(),
-        ));
-        hypervisor.start();
-        let scripts = homes
+        let console = Console::new(Box::new(uart.clone()));
+        let pool = plan.pool.clone().unwrap_or_else(|| frame_pool(POOL_BYTES));
+        let scripts: Vec<Vec<Script>> = homes
             .iter()
             .map(|homes| homes.iter().map(|_| Script::default()).collect())
             .collect();
         let baton = Arc::new(Baton::new(cpu_count.into()));
+        let vms = homes.iter().enumerate().map(|(n, homes)| {
+            let placement = if plan.floating {
+                Placement::Within((0..u32::from(cpu_count)).collect())
+            } else {
+                Placement::Pinned(homes.to_vec())
+            };
+            let mut config = config(u32::try_from(homes.len()).expect("few vCPUs"), placement);
+            if plan.firmware {
+                config.boot = BootModule::Firmware(config.boot.range());
+            }
+            if let Some((weight, priority)) = plan.shares.get(n) {
+                (config.weight, config.priority) = (*weight, *priority);
+            }
+            (config.name.clone(), Some(config))
+        });
+        let hypervisor = Arc::new(Hypervisor::new(MachineParts {
+            builder: builder(board, console, pool),
+            cpu_count,
+            slice_ms: SLICE_MS,
+            vms: vms.collect(),
+            hal: Box::new({
+                let (scripts, baton) = (scripts.clone(), Arc::clone(&baton));
+                move |vm, vcpu| {
+                    let script = scripts[usize::from(vm.raw())][vcpu.index()].clone();
+                    Guest::new(script, board, Arc::clone(&baton))
+                }
+            }),
+        }));
+        hypervisor.start();
+        assert!(!hypervisor.any_fault(), "not all VMs could be built");
+        start_vms(&hypervisor);
+        uart.clear();
         let mut rig = Self {
             hypervisor,
             uart,
@@ -116,36 +148,12 @@ impl Rig {
     fn spawn(&self, id: PcpuId) -> JoinHandle<()> {
         let (hypervisor, baton) = (Arc::clone(&self.hypervisor), Arc::clone(&self.baton));
         let board = self.board;
-        let guests = hypervisor
-            .vms()
-            .iter()
-            .zip(&self.scripts)
-            .flat_map(|(vm, scripts)| {
-                vm.residents(id).map(|vcpu| {
-                    Guest::new(
-                        scripts[vcpu.index()].clone(),
-                        board.cpu(id),
-                        board,
-                        Arc::clone(&baton),
-                    )
-                })
-            });
-        let guests = Mutex::new(guests.collect::<Vec<_>>().into_iter());
         thread::spawn(move || {
             let _departure = Departure(&baton, id.index());
+            become_cpu(id);
             baton.await_first(id.index());
             let mut cpu = FakeCpu::new(id, board, Arc::clone(&baton));
-            let next = || {
-                guests
-                    .lock()
-                    .expect("one thread")
-                    .next()
-                    .expect("one per vCPU")
-            };
-            let residents = Residents::new(&hypervisor, &cpu, next);
-            residents
-                .expect("the CPU can run them")
-                .run(&hypervisor, &mut cpu);
+            Scheduler::new(&hypervisor).run(&hypervisor, &mut cpu);
         })
     }
 
@@ -154,8 +162,8 @@ impl Rig {
         &self.scripts[vm][vcpu]
     }
 
-    pub(crate) fn vm(&self, vm: usize) -> &Arc<Vm> {
-        &self.hypervisor.vms()[vm]
+    pub(crate) fn vm(&self, vm: usize) -> Arc<Vm> {
+        self.hypervisor.slots()[vm].vm().expect("it is not off")
     }
 
     pub(crate) fn cpu(&self, cpu: usize) -> &CpuState {
@@ -291,6 +299,22 @@ impl Rig {
             .ram()
             .load(address, &value.to_le_bytes())
             .expect("it is memory");
+    }
+}
+
+/// Starts all VMs before the CPUs begin: tests find them running.
+fn start_vms(hypervisor: &Hypervisor<Guest>) {
+    for cpu in hypervisor.cpus().iter() {
+        let mut arrivals = Vec::new();
+        while let Some(message) = hypervisor.receive(cpu) {
+            match message {
+                Message::Boot(vm) => boot(vm),
+                arrival @ Message::Arrival(_) => arrivals.push(arrival),
+            }
+        }
+        for arrival in arrivals {
+            hypervisor.send(cpu, arrival);
+        }
     }
 }
 

@@ -2,27 +2,31 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64};
 
 use arm_vcpu::IdRegisters;
 use arm_vgic_v3::{Vgic, VgicConfig, VgicError};
 use dtb_platform::layout;
 use dtb_platform::{BootModule, GuestGic, GuestTree, TreeError, VmConfig};
 use primecell_devices::{Pl011, Pl031};
-use s2_mmu::{Attributes, HwVmid, MapError, Stage2, Stage2Config, Stage2Tlb};
+use s2_mmu::{MapError, Permissions, Stage2Config};
 use thiserror::Error;
-use vm_contract::{GuestPhysAddrRange, HostPhysAddrRange, IntId, VmId};
+use vm_contract::{GuestPhysAddrRange, HostPhysAddrRange, IntId, VcpuId, VmId};
 
 use super::bus::{Bus, DeviceLock, Overlap, Target};
 use super::clock::SystemClock;
 use super::mailbox::VcpuMailbox;
 use super::memory::{GuestRam, OutOfMemory};
 use super::power::Power;
-use super::{BootImages, GUEST_CONDUIT, VcpuFacts, Vm};
+use super::space::{Space, Vmids};
+use super::time::{self, CpuTime};
+use super::{BootImages, GUEST_CONDUIT, Member, VcpuFacts, Vm};
 use crate::console::{Console, GuestSerial};
-use crate::cpu::{Machine, PcpuId};
-use crate::frames::{FramePool, TableFrames};
+use crate::cpu::Machine;
+use crate::frames::FramePool;
 use crate::loader::{Layout, LoadError, TREE_BYTES};
 use crate::lock::RankedLock;
+use crate::sched::{CpuSet, Cpus, Share, first_home};
 
 /// Shared interrupts of a VM: INTIDs 32–287, as QEMU's `virt` machine has.
 const SPI_COUNT: u16 = 256;
@@ -51,9 +55,15 @@ pub enum BuildError {
     /// Its memory reaches beyond what this machine can translate.
     #[error("its memory ends beyond the {0} bits of guest physical address of this machine")]
     MemoryTooLarge(u8),
-    /// It is to live on a CPU that this machine does not have.
-    #[error("affinity names CPU {0}, which this machine does not have")]
-    NoSuchCpu(u32),
+    /// A vCPU may run on no CPU of this machine.
+    #[error("vCPU {0} may run on no CPU that this machine has")]
+    NoCpu(VcpuId),
+    /// All VMIDs are in use.
+    #[error("there are as many VMs as this machine can tell apart")]
+    NoVmid,
+    /// The CPU cannot run its vCPUs.
+    #[error("vCPU: {0}")]
+    Vcpu(#[from] arm_vcpu::VcpuError),
 }
 
 /// What a VM inherits from the machine.
@@ -67,51 +77,58 @@ pub struct HostFacts {
     pub midr: u64,
     /// The physical interrupt of the virtual timer.
     pub virtual_timer: IntId,
-    /// How many CPUs there are.
-    pub cpu_count: u16,
     /// The time of day, in seconds since the epoch.
     pub now_seconds: u64,
 }
 
-/// Builds VMs on one machine.
-pub struct VmBuilder<'a> {
+/// Builds VMs on one machine, at boot and when one that was off is to run again.
+pub struct VmBuilder {
     /// The machine.
     pub machine: &'static dyn Machine,
     /// What is known about it.
-    pub host: &'a HostFacts,
+    pub host: HostFacts,
     /// Its free memory.
-    pub pool: &'a Arc<FramePool>,
+    pub pool: Arc<FramePool>,
+    /// Its VMIDs.
+    pub vmids: Arc<Vmids>,
     /// Its console.
-    pub console: &'a Arc<Console>,
+    pub console: Arc<Console>,
+    /// Its CPUs.
+    pub cpus: Arc<Cpus>,
+    /// Returns the bytes of a boot module. They never change and no guest can
+    /// reach them.
+    pub module: fn(HostPhysAddrRange) -> &'static [u8],
 }
 
-impl VmBuilder<'_> {
-    /// Builds a VM and loads its images, ready to be started with
-    /// [`Vm::boot`]. `module` returns the bytes of a boot module.
+impl VmBuilder {
+    /// Builds a VM, ready to be [`Boot`](super::boot::Boot)ed. Each of `cpu_sets`
+    /// says where one of its vCPUs may run.
     ///
     /// # Errors
-    /// [`BuildError`] says what stands in the way. Memory of the VM goes back to the
-    /// pool, its stage-2 tables do not: the machine does not start then.
+    /// [`BuildError`] says what stands in the way. Everything that the VM had so
+    /// far has been given back.
     pub fn build(
         &self,
         id: VmId,
-        hw_vmid: HwVmid,
         config: &VmConfig,
-        tlb: &mut impl Stage2Tlb,
-        module: impl Fn(HostPhysAddrRange) -> &'static [u8],
+        cpu_sets: &[CpuSet],
     ) -> Result<Vm, BuildError> {
         let vcpu_count = u16::try_from(config.cpus)
             .unwrap_or(u16::MAX)
             .min(layout::MAX_VCPUS);
         let affinities: Vec<u64> = (0..vcpu_count).map(layout::affinity).collect();
+        let members = members(id, &affinities, cpu_sets)?;
         let memory = self.memory_range(config)?;
-        let image = module(config.boot.range());
-        let ramdisk = config.ramdisk.map(module);
+        let image = (self.module)(config.boot.range());
+        let ramdisk = config.ramdisk.map(self.module);
         let span = usize::from(memory.start) as u64..usize::from(memory.end) as u64;
 
         let mut bus = Bus::default();
-        let mut ram = GuestRam::new(Arc::clone(self.pool));
-        ram.add(memory.start, memory.size(), true)?;
+        let mut ram = GuestRam::new(Arc::clone(&self.pool));
+        ram.add(memory.start, memory.size(), Permissions::all())?;
+        let stolen_time = usize::from(vcpu_count) * time::STRIDE_BYTES;
+        let stolen_time = stolen_time.next_multiple_of(s2_mmu::PAGE_BYTES);
+        ram.add(layout::STOLEN_TIME.start, stolen_time, Permissions::READ)?;
         let plan = match config.boot {
             BootModule::Kernel(_) => {
                 Layout::plan(image, ramdisk.map(|bytes| bytes.len() as u64), span)?
@@ -121,7 +138,11 @@ impl VmBuilder<'_> {
                 if size > layout::FIRMWARE.size() || (memory.size() as u64) < TREE_BYTES {
                     return Err(LoadError::DoesNotFit.into());
                 }
-                ram.add(layout::FIRMWARE.start, size, false)?;
+                ram.add(
+                    layout::FIRMWARE.start,
+                    size,
+                    Permissions::READ | Permissions::EXECUTE,
+                )?;
                 // The rest of the flash that firmware expects to lie in.
                 let rest = GuestPhysAddrRange {
                     start: layout::FIRMWARE.start + size,
@@ -134,23 +155,13 @@ impl VmBuilder<'_> {
             }
         };
 
-        let tables = TableFrames::new(Arc::clone(self.pool));
-        let mut stage2 = Stage2::new(tables, self.host.stage2, hw_vmid)?;
-        for segment in ram.segments() {
-            let attributes = if segment.writable {
-                Attributes::RAM
-            } else {
-                Attributes::ROM
-            };
-            let frames = segment.frames;
-            stage2.map(
-                tlb,
-                segment.start,
-                frames.start,
-                frames.size_bytes as u64,
-                attributes,
-            )?;
-        }
+        let space = Space::new(
+            self.machine,
+            self.host.stage2,
+            Arc::clone(&self.vmids),
+            Arc::clone(&self.pool),
+            ram,
+        )?;
 
         let regions = layout::redistributor_regions(vcpu_count);
         let vgic = Vgic::new(&VgicConfig {
@@ -163,7 +174,7 @@ impl VmBuilder<'_> {
                 .map(|region| region.size() / layout::REDISTRIBUTOR_BYTES),
         );
         let clock = SystemClock::new(self.machine, self.host.now_seconds);
-        let serial = GuestSerial::new(Arc::clone(self.console), id);
+        let serial = GuestSerial::new(Arc::clone(&self.console), id);
         let serial = Arc::new(DeviceLock::new(Pl011::new(
             layout::UART.range.start,
             serial,
@@ -216,25 +227,26 @@ impl VmBuilder<'_> {
             bus,
             vgic: RankedLock::new(vgic),
             power: RankedLock::new(Power::new(affinities.len())),
-            stopping: false.into(),
-            ran_before: false.into(),
-            mailboxes: self.homes(id, vcpu_count, &config.affinity)?,
-            affinities,
+            halt: AtomicU8::new(super::halt::NO),
+            members,
+            share: Share::new(config.weight, config.priority),
+            vcpus_left: AtomicU16::new(0),
             vcpu_facts: VcpuFacts {
                 midr: self.host.midr,
                 vtcr: self.host.stage2.vtcr(),
-                hw_vmid: hw_vmid.raw(),
-                stage2_root: stage2.root(),
-                cntvoff: self.machine.now_ticks(),
+                hw_vmid: space.vmid().raw(),
+                stage2_root: space.root(),
                 virtual_timer: self.host.virtual_timer,
                 id_registers: Arc::clone(&self.host.id_registers),
             },
+            counter_offset: AtomicU64::new(self.machine.now_ticks()),
+            paused_at: AtomicU64::new(0),
             serial,
             serial_intid: layout::UART.interrupt,
             rtc,
             rtc_intid: layout::RTC.interrupt,
             clock,
-            console: Arc::clone(self.console),
+            console: Arc::clone(&self.console),
             images: BootImages {
                 image,
                 ramdisk,
@@ -242,8 +254,8 @@ impl VmBuilder<'_> {
                 layout: plan,
             },
             machine: self.machine,
-            ram,
-            _stage2: RankedLock::new(stage2),
+            cpus: Arc::clone(&self.cpus),
+            space,
         })
     }
 
@@ -260,27 +272,21 @@ impl VmBuilder<'_> {
             .ok_or(too_large)?;
         Ok(GuestPhysAddrRange::new(start.into(), end.into()))
     }
+}
 
-    /// Decides where each vCPU lives: where the configuration says, else spread
-    /// over all CPUs.
-    fn homes(
-        &self,
-        id: VmId,
-        vcpu_count: u16,
-        affinity: &[u32],
-    ) -> Result<Vec<VcpuMailbox>, BuildError> {
-        let cpus = self.host.cpu_count.max(1);
-        (0..vcpu_count)
-            .map(|vcpu| {
-                let home = match affinity.get(usize::from(vcpu)) {
-                    Some(cpu) => u16::try_from(*cpu)
-                        .ok()
-                        .filter(|cpu| *cpu < cpus)
-                        .ok_or(BuildError::NoSuchCpu(*cpu))?,
-                    None => vcpu.wrapping_add(id.raw()) % cpus,
-                };
-                Ok(VcpuMailbox::new(PcpuId::new(home)))
-            })
-            .collect()
-    }
+/// Describes the vCPUs, each at its first home.
+fn members(id: VmId, affinities: &[u64], cpu_sets: &[CpuSet]) -> Result<Vec<Member>, BuildError> {
+    let member = |(vcpu, affinity): (u16, &u64)| {
+        let cpus = cpu_sets.get(usize::from(vcpu)).copied().unwrap_or_default();
+        if cpus.is_empty() {
+            return Err(BuildError::NoCpu(VcpuId::new(vcpu)));
+        }
+        Ok(Member {
+            affinity: *affinity,
+            cpus,
+            mailbox: VcpuMailbox::new(first_home(&cpus, id.raw(), vcpu)),
+            time: CpuTime::default(),
+        })
+    };
+    (0..).zip(affinities).map(member).collect()
 }

@@ -4,7 +4,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use s2_mmu::Permissions;
 use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, HostPhysAddrRange};
 
 use crate::frames::{FRAME_BYTES, FramePool, FrameRange};
@@ -20,8 +22,8 @@ pub struct Segment {
     pub start: GuestPhysAddr,
     /// What lies there.
     pub frames: FrameRange,
-    /// Whether the guest and its devices may write to it.
-    pub writable: bool,
+    /// What the guest may do with it; its devices may write if it may.
+    pub permissions: Permissions,
 }
 
 /// All memory of a VM. Shape and backing never change while the VM exists.
@@ -54,8 +56,9 @@ impl GuestRam {
         }
     }
 
-    /// Backs `size_bytes` (a multiple of 4 KiB) at `start` with zeroed frames,
-    /// in pieces as large and as aligned as can be had.
+    /// Backs `size_bytes` (a multiple of 4 KiB) at `start` in pieces as large and
+    /// as aligned as can be had. They have to be [`clear`](Self::clear)ed before
+    /// the guest sees them.
     ///
     /// # Errors
     /// [`OutOfMemory`]; what was allocated until then is freed with `self`.
@@ -63,7 +66,7 @@ impl GuestRam {
         &mut self,
         start: GuestPhysAddr,
         size_bytes: usize,
-        writable: bool,
+        permissions: Permissions,
     ) -> Result<(), OutOfMemory> {
         let mut at = usize::from(start);
         let end = at + size_bytes;
@@ -73,7 +76,7 @@ impl GuestRam {
             let fits = 1usize << (end - at).ilog2();
             let mut piece = aligned.min(fits).min(LARGEST_PIECE_BYTES);
             let frames = loop {
-                match self.pool.allocate(piece) {
+                match self.pool.allocate_dirty(piece) {
                     Some(frames) => break frames,
                     None if piece > FRAME_BYTES => piece /= 2,
                     None => return Err(OutOfMemory),
@@ -82,7 +85,7 @@ impl GuestRam {
             self.segments.push(Segment {
                 start: GuestPhysAddr::from(at),
                 frames,
-                writable,
+                permissions,
             });
             at += frames.size_bytes;
         }
@@ -102,6 +105,13 @@ impl GuestRam {
         self.segment(address).is_some()
     }
 
+    /// Tells whether the guest can execute what lies at `address`.
+    #[must_use]
+    pub fn is_executable(&self, address: GuestPhysAddr) -> bool {
+        self.segment(address)
+            .is_some_and(|segment| segment.permissions.contains(Permissions::EXECUTE))
+    }
+
     /// Copies `bytes` into memory, read-only memory included: how images get there.
     ///
     /// # Errors
@@ -112,19 +122,67 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Zeroes all memory, images in read-only memory excepted.
-    pub fn clear(&self) {
-        for segment in self.segments.iter().filter(|segment| segment.writable) {
-            self.pieces(
-                segment.start,
-                segment.frames.size_bytes,
-                |host, _, length| {
-                    // SAFETY: `pieces` yields pointers into frames that this VM owns,
-                    // with `length` bytes left in them.
-                    unsafe { host.write_bytes(0, length) };
-                },
-            );
+    /// Zeroes memory from `done` bytes on, counted through all segments, about
+    /// `most` bytes at a time. Returns what was zeroed and how many bytes are done
+    /// then; `None` if all were already.
+    pub fn clear(&self, done: usize, most: usize) -> Option<(HostPhysAddrRange, usize)> {
+        let mut before = 0;
+        for segment in &self.segments {
+            let offset = done.checked_sub(before)?;
+            if let Some(left) = segment
+                .frames
+                .size_bytes
+                .checked_sub(offset)
+                .filter(|left| *left > 0)
+            {
+                let length = left.min(most);
+                let start = segment.frames.start + offset;
+                let host = ptr::with_exposed_provenance_mut::<u8>(start.into());
+                // SAFETY: `length` bytes from there on are frames that this VM owns.
+                unsafe { host.write_bytes(0, length) };
+                return Some((
+                    HostPhysAddrRange::from_start_size(start, length),
+                    done + length,
+                ));
+            }
+            before += segment.frames.size_bytes;
         }
+        None
+    }
+
+    /// Returns where the machine has the `length` bytes at `address`, piece by
+    /// piece.
+    pub fn host_ranges(
+        &self,
+        address: GuestPhysAddr,
+        length: usize,
+        mut each: impl FnMut(HostPhysAddrRange),
+    ) {
+        self.pieces(address, length, |host, _, length| {
+            each(HostPhysAddrRange::from_start_size(
+                host.addr().into(),
+                length,
+            ));
+        });
+    }
+
+    /// Stores a doubleword, which lies at a multiple of its size, so that a guest
+    /// that reads it sees the old value or the new one.
+    ///
+    /// # Errors
+    /// [`AccessError::OutsideMemory`] unless it is backed, and
+    /// [`AccessError::Misaligned`].
+    pub fn publish(&self, address: GuestPhysAddr, value: u64) -> Result<(), AccessError> {
+        if !usize::from(address).is_multiple_of(size_of::<u64>()) {
+            return Err(AccessError::Misaligned);
+        }
+        self.check(address, size_of::<u64>(), |_| true)?;
+        self.pieces(address, size_of::<u64>(), |host, _, _| {
+            // SAFETY: eight bytes of this VM's own frames, which no Rust reference
+            // ever covers, aligned as the address is.
+            unsafe { AtomicU64::from_ptr(host.cast()) }.store(value.to_le(), Ordering::Relaxed);
+        });
+        Ok(())
     }
 
     fn segment(&self, address: GuestPhysAddr) -> Option<&Segment> {
@@ -210,7 +268,9 @@ impl GuestMemory for GuestRam {
     }
 
     fn write(&self, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), AccessError> {
-        self.check(address, bytes.len(), |segment| segment.writable)?;
+        self.check(address, bytes.len(), |segment| {
+            segment.permissions.contains(Permissions::WRITE)
+        })?;
         self.copy_in(address, bytes);
         Ok(())
     }
@@ -229,11 +289,13 @@ mod tests {
     use super::*;
     use crate::testing;
 
+    const RAM: Permissions = Permissions::all();
+
     fn ram() -> GuestRam {
         let mut ram = GuestRam::new(testing::frame_pool(8 << 20));
-        ram.add(GuestPhysAddr::from(0x4000_0000), 0x30_3000, true)
+        ram.add(GuestPhysAddr::from(0x4000_0000), 0x30_3000, RAM)
             .expect("it fits");
-        ram.add(GuestPhysAddr::from(0), 0x2000, false)
+        ram.add(GuestPhysAddr::from(0), 0x2000, Permissions::READ)
             .expect("it fits");
         ram
     }
@@ -277,17 +339,38 @@ mod tests {
     }
 
     #[test]
-    fn clearing_leaves_firmware_alone() {
+    fn clearing_goes_through_all_memory_in_small_steps() {
         let ram = ram();
-        let (rom, last) = (GuestPhysAddr::from(0), GuestPhysAddr::from(0x4030_2fff));
-        ram.load(rom, b"f").expect("backed");
-        ram.load(last, b"x").expect("backed");
-        ram.clear();
-        let mut byte = [0];
-        ram.read(last, &mut byte).expect("backed");
-        assert_eq!(&byte, b"\0");
-        ram.read(rom, &mut byte).expect("backed");
-        assert_eq!(&byte, b"f");
+        let bytes = 0x30_3000 + 0x2000;
+        let places = [0usize, 0x1fff, 0x4000_0000, 0x4020_0000, 0x4030_2fff];
+        for place in places {
+            ram.load(GuestPhysAddr::from(place), b"x").expect("backed");
+        }
+        let (mut done, mut cleared) = (0, 0);
+        while let Some((range, next)) = ram.clear(done, 0x1_5000) {
+            assert!((1..=0x1_5000).contains(&range.size()));
+            cleared += range.size();
+            done = next;
+        }
+        assert_eq!((cleared, done), (bytes, bytes));
+        for place in places {
+            let mut byte = [1];
+            ram.read(GuestPhysAddr::from(place), &mut byte)
+                .expect("backed");
+            assert_eq!(byte, [0], "{place:#x}");
+        }
+    }
+
+    #[test]
+    fn a_doubleword_is_published_whole_and_nowhere_else() {
+        let ram = ram();
+        let rom = GuestPhysAddr::from(0x1ff8);
+        ram.publish(rom, 0x0102_0304_0506_0708).expect("backed");
+        let mut bytes = [0; 8];
+        ram.read(rom, &mut bytes).expect("backed");
+        assert_eq!(bytes, [8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(ram.publish(rom + 4, 0), Err(AccessError::Misaligned));
+        assert_eq!(ram.publish(rom + 8, 0), Err(AccessError::OutsideMemory));
     }
 
     #[test]
@@ -295,12 +378,12 @@ mod tests {
         let pool = testing::frame_pool(8 << 20);
         for _ in 0..100 {
             let mut ram = GuestRam::new(Arc::clone(&pool));
-            ram.add(GuestPhysAddr::from(0x4000_0000), 4 << 20, true)
+            ram.add(GuestPhysAddr::from(0x4000_0000), 4 << 20, RAM)
                 .expect("it fits each time");
         }
         let mut greedy = GuestRam::new(pool);
         assert_eq!(
-            greedy.add(GuestPhysAddr::from(0x4000_0000), 64 << 20, true),
+            greedy.add(GuestPhysAddr::from(0x4000_0000), 64 << 20, RAM),
             Err(OutOfMemory)
         );
     }

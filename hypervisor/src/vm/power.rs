@@ -50,8 +50,12 @@ enum VcpuPower {
 /// What a VM as a whole is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// It has been built and is about to start.
+    Created,
     /// Its vCPUs run, or could.
     Running,
+    /// As it was while it ran, but none of its vCPUs runs.
+    Paused,
     /// Its vCPUs are being parked.
     Stopping(StopReason),
     /// All its vCPUs are parked; after a reset it is about to start again.
@@ -61,6 +65,8 @@ pub enum Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Created => "starting",
+            Self::Paused => "paused",
             Self::Running => "running",
             Self::Stopping(StopReason::Reset) | Self::Stopped(StopReason::Reset) => "restarting",
             Self::Stopping(_) => "stopping",
@@ -83,7 +89,7 @@ impl Power {
     pub fn new(vcpu_count: usize) -> Self {
         Self {
             vcpus: vec![VcpuPower::Off; vcpu_count],
-            phase: Phase::Stopped(StopReason::Off),
+            phase: Phase::Created,
         }
     }
 
@@ -101,12 +107,12 @@ impl Power {
     /// # Errors
     /// Of several callers at the same time exactly one succeeds; see [`CpuOnError`].
     pub fn cpu_on(&mut self, vcpu: VcpuId, start: Start) -> Result<(), CpuOnError> {
-        let running = self.phase == Phase::Running;
+        let is_alive = self.is_alive();
         let state = self
             .vcpus
             .get_mut(vcpu.index())
             .ok_or(CpuOnError::Unknown)?;
-        if !running {
+        if !is_alive {
             return Err(CpuOnError::Stopping);
         }
         if *state != VcpuPower::Off {
@@ -130,12 +136,12 @@ impl Power {
     /// Turns a vCPU off at its own request. Where it was the last one, nobody is
     /// left who could turn another on: the VM is off.
     pub fn cpu_off(&mut self, vcpu: VcpuId) {
-        if self.on_count() == 1 && self.phase == Phase::Running {
+        if self.on_count() == 1 && self.is_alive() {
             self.phase = Phase::Stopping(StopReason::Off);
             return;
         }
         // While the VM is stopping the vCPU stays "on" until it is parked.
-        if self.phase == Phase::Running
+        if self.is_alive()
             && let Some(state) = self.vcpus.get_mut(vcpu.index())
         {
             *state = VcpuPower::Off;
@@ -154,26 +160,43 @@ impl Power {
     /// hidden by another reason.
     pub fn request_stop(&mut self, reason: StopReason) {
         match self.phase {
-            Phase::Running => self.phase = Phase::Stopping(reason),
+            Phase::Running | Phase::Paused => self.phase = Phase::Stopping(reason),
             Phase::Stopping(_) if reason == StopReason::Fault => {
                 self.phase = Phase::Stopping(reason);
             }
-            Phase::Stopping(_) | Phase::Stopped(_) => {}
+            Phase::Created | Phase::Stopping(_) | Phase::Stopped(_) => {}
         }
     }
 
-    /// Begins to start the VM anew, though it is off: as after a reset, its
-    /// parked vCPUs are still to be parked. `false` if it is not off.
+    /// Begins to stop a VM that cannot be started after all.
+    pub fn abandon(&mut self) {
+        self.phase = Phase::Stopping(StopReason::Fault);
+    }
+
+    /// Halts a VM that runs; `false` if it does not.
     #[must_use]
-    pub fn revive(&mut self) -> bool {
-        let off = matches!(
-            self.phase,
-            Phase::Stopped(StopReason::Off | StopReason::Fault)
-        );
-        if off {
-            self.phase = Phase::Stopping(StopReason::Reset);
+    pub fn pause(&mut self) -> bool {
+        let runs = self.phase == Phase::Running;
+        if runs {
+            self.phase = Phase::Paused;
         }
-        off
+        runs
+    }
+
+    /// Lets a paused VM go on; `false` if it is not paused.
+    #[must_use]
+    pub fn resume(&mut self) -> bool {
+        let is_paused = self.phase == Phase::Paused;
+        if is_paused {
+            self.phase = Phase::Running;
+        }
+        is_paused
+    }
+
+    /// Tells whether the guest can ask for something: it runs, or has just been
+    /// paused while one of its vCPUs was on its way out.
+    const fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Paused)
     }
 
     /// Returns what the VM is doing.
@@ -283,16 +306,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_vm_that_is_off_is_revived() {
+    fn a_paused_vm_starts_nothing_and_can_be_stopped() {
         let mut power = booted();
-        assert!(!power.revive());
+        assert!(!power.resume());
+        assert!(power.pause());
+        assert!(!power.pause());
+        // A vCPU that was on its way out.
+        assert_eq!(power.cpu_on(vcpu(1), START), Ok(()));
+        assert_eq!(power.take_start(vcpu(1)), None);
+        assert!(power.resume());
+        assert_eq!(power.take_start(vcpu(1)), Some(START));
+        assert!(power.pause());
         power.request_stop(StopReason::Off);
-        assert!(!power.revive());
-        assert_eq!(power.park(vcpu(0)), Some(StopReason::Off));
-        assert!(power.revive());
-        assert!(!power.revive(), "it is on its way");
-        assert_eq!(power.park(vcpu(1)), Some(StopReason::Reset));
-        assert!(!power.revive(), "it is about to boot");
+        assert!(power.is_stopping());
+        assert!(!power.resume(), "it is too late");
     }
 
     #[test]

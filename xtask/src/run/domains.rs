@@ -31,7 +31,9 @@ pub(crate) fn describe(
         },
         ramdisk: vm.initrd.as_ref().map(|_| place()).transpose()?,
         bootargs: vm.bootargs.clone(),
-        affinity: vm.affinity.clone(),
+        placement: vm.placement.clone(),
+        weight: vm.weight,
+        priority: vm.priority,
     })
 }
 
@@ -44,6 +46,7 @@ pub(crate) fn add(tree: &[u8], domains: &[VmConfig]) -> Result<Vec<u8>> {
 mod tests {
     use super::super::spec::Initrd;
     use super::*;
+    use dtb_platform::Placement;
 
     #[test]
     fn files_are_taken_in_the_order_kernel_then_ramdisk() {
@@ -51,7 +54,9 @@ mod tests {
         vm.initrd = Some(Initrd::File("i".into()));
         vm.append("console=ttyAMA0");
         vm.append("quiet");
-        vm.affinity = vec![3, 2, 1, 0];
+        vm.placement = Placement::Pinned(vec![3, 2, 1, 0]);
+        vm.weight = 7;
+        vm.priority = 3;
         let mut places = [(0x1000, 0x10), (0x2000, 0x20), (0x3000, 0x30)].into_iter();
         let config = describe(&vm, &mut places).unwrap();
         assert_eq!(usize::from(config.boot.range().start), 0x1000);
@@ -63,7 +68,8 @@ mod tests {
         );
         assert_eq!(config.bootargs.as_deref(), Some("console=ttyAMA0 quiet"));
         assert_eq!(config.memory_bytes, 512 << 20);
-        assert_eq!(config.affinity, [3, 2, 1, 0]);
+        assert_eq!(config.placement, vm.placement);
+        assert_eq!((config.weight, config.priority), (7, 3));
         assert_eq!(places.next(), Some((0x3000, 0x30)));
     }
 

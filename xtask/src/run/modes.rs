@@ -2,6 +2,7 @@
 //! command line is only a configuration.
 
 use anyhow::Result;
+use dtb_platform::Placement;
 
 use super::console;
 use super::exec::Execution;
@@ -34,6 +35,7 @@ pub(crate) fn machine(
     }
     machine.qemu_args = options.qemu_arg;
     machine.gdb = options.gdb;
+    machine.count_instructions = options.count_instructions.is_some();
     if options.bare {
         machine.mode = Mode::Bare;
     }
@@ -136,7 +138,9 @@ fn described_vm(guests: &Guests, described: Vm) -> Result<VmSpec> {
     vm.name = described.name;
     vm.vcpus = described.vcpus;
     vm.memory_mib = described.memory_mib;
-    vm.affinity = described.affinity;
+    if !described.affinity.is_empty() {
+        vm.placement = Placement::Pinned(described.affinity);
+    }
     Ok(vm)
 }
 
@@ -209,6 +213,6 @@ mod tests {
         assert!(matches!(&vm.initrd, Some(Initrd::File(file)) if file.as_os_str() == "i"));
         assert!(!vm.offers_shell());
         assert_eq!(vm.bootargs.as_deref(), Some("quiet"));
-        assert_eq!(vm.affinity, [1, 0]);
+        assert_eq!(vm.placement, Placement::Pinned(vec![1, 0]));
     }
 }

@@ -8,6 +8,10 @@ const MIB: u64 = 1 << 20;
 /// Where the RAM of QEMU's `virt` machine starts.
 const RAM_BASE: u64 = 0x4000_0000;
 
+/// Where QEMU puts the hypervisor: an `Image` that asks for no offset from a
+/// multiple of 2 MiB, behind QEMU's own first instructions.
+pub(super) const IMAGE_START: u64 = RAM_BASE + 2 * MIB;
+
 /// What the machine has beyond its guests' memory. QEMU puts the hypervisor
 /// at the start of RAM and the device tree 128 MiB above it; guests then
 /// still find their memory in one piece beyond.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::domains;
+use super::instructions::Counting;
 use super::placement::Placement;
 use super::qemu::{self, Loaded, Payload};
 use super::spec::{Initrd, MachineSpec, Mode, VmSpec};
@@ -26,6 +27,7 @@ pub(crate) struct Prepared {
     ram_mib: u64,
     payload: Payload,
     symbols: PathBuf,
+    counting: Option<Counting>,
     /// Removed with everything in it when the run is over.
     _directory: RunDirectory,
 }
@@ -50,19 +52,38 @@ impl Prepared {
             Mode::Hypervisor => hypervisor(workspace, spec, &directory)?,
             Mode::Bare => bare(spec, &directory)?,
         };
+        let counting = match &payload {
+            _ if !spec.count_instructions => None,
+            Payload::Hypervisor { image, .. } => {
+                let counters = directory.file("instructions");
+                Some(Counting::new(
+                    workspace, spec.pcpus, image, &symbols, counters,
+                )?)
+            }
+            Payload::Bare { .. } => bail!("there is no hypervisor whose instructions could count"),
+        };
         Ok(Self {
             spec: spec.clone(),
             log,
             ram_mib,
             payload,
             symbols,
+            counting,
             _directory: directory,
         })
     }
 
     /// Returns QEMU's arguments, given the number of the control socket.
     pub(crate) fn arguments(&self, control_fd: i32) -> Vec<String> {
-        qemu::run_arguments(&self.spec, self.ram_mib, &self.payload, control_fd)
+        let mut arguments =
+            qemu::run_arguments(&self.spec, self.ram_mib, &self.payload, control_fd);
+        arguments.extend(self.counting.iter().flat_map(Counting::arguments));
+        arguments
+    }
+
+    /// Returns what counts the hypervisor's instructions, if they are counted.
+    pub(crate) fn counting(&self) -> Option<&Counting> {
+        self.counting.as_ref()
     }
 
     /// Returns the file with the debugger's symbols.

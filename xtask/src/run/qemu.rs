@@ -132,7 +132,7 @@ pub(crate) fn run_arguments(
 }
 
 /// Writes a path as the value of an option, where a comma is doubled.
-fn escaped(path: &Path) -> String {
+pub(super) fn escaped(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
 

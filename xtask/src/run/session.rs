@@ -15,6 +15,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::instructions::Counting;
 use super::log::Log;
 use super::prepare::Prepared;
 use super::qmp::{self, Report};
@@ -114,7 +115,7 @@ pub(crate) struct Session {
     open_channels: u32,
     stopped: Option<String>,
     /// What QEMU reads lives as long as QEMU does.
-    _prepared: Prepared,
+    prepared: Prepared,
 }
 
 impl Session {
@@ -189,7 +190,7 @@ impl Session {
             panicked: false,
             open_channels: 2,
             stopped: None,
-            _prepared: prepared,
+            prepared,
         })
     }
 
@@ -218,6 +219,11 @@ impl Session {
     /// Returns where the console is logged.
     pub(crate) fn log_path(&self) -> &Path {
         self.log.path()
+    }
+
+    /// Returns what counts the hypervisor's instructions, if they are counted.
+    pub(crate) fn counting(&self) -> Option<&Counting> {
+        self.prepared.counting()
     }
 
     /// Waits for what happens next.

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use dtb_platform::{Placement, VmConfig};
 
 use crate::guest::Guests;
 use crate::guest::initramfs::{self, Purpose};
@@ -21,6 +22,8 @@ pub(crate) struct MachineSpec {
     pub(crate) qemu_args: Vec<String>,
     /// Whether to wait for a debugger.
     pub(crate) gdb: bool,
+    /// Whether to count the hypervisor's instructions.
+    pub(crate) count_instructions: bool,
     pub(crate) mode: Mode,
 }
 
@@ -42,8 +45,10 @@ pub(crate) struct VmSpec {
     pub(crate) boot: Boot,
     pub(crate) initrd: Option<Initrd>,
     pub(crate) bootargs: Option<String>,
-    /// The physical CPU of each virtual one; empty if the hypervisor chooses.
-    pub(crate) affinity: Vec<u32>,
+    /// Which physical CPUs run the virtual ones.
+    pub(crate) placement: Placement,
+    pub(crate) weight: u32,
+    pub(crate) priority: u8,
 }
 
 /// What a virtual machine starts with.
@@ -89,6 +94,7 @@ impl MachineSpec {
             cpu: "max".to_owned(),
             qemu_args: Vec::new(),
             gdb: false,
+            count_instructions: false,
             mode: Mode::Hypervisor,
         }
     }
@@ -104,7 +110,9 @@ impl VmSpec {
             boot,
             initrd: None,
             bootargs: None,
-            affinity: Vec::new(),
+            placement: Placement::Automatic,
+            weight: VmConfig::USUAL_WEIGHT,
+            priority: VmConfig::USUAL_PRIORITY,
         }
     }
 

@@ -1,8 +1,9 @@
 //! A conversation with a guest on its console.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::suite::interrupted;
+use crate::run::instructions::Counts;
 use crate::run::session::{Outcome, Session, Step};
 
 /// A running guest, and what it has printed that nobody has looked at yet.
@@ -42,17 +43,31 @@ impl Dialogue {
 
     /// Waits until the guest powers off, and returns what it printed last.
     pub(super) fn power_off(mut self) -> Result<String> {
-        let outcome = self.end()?;
-        if outcome != Outcome::PoweredOff {
-            let tail = self.session.last_words();
-            bail!("waited for the guest to power off, but {outcome}; the console:\n{tail}");
-        }
+        self.powered_off()?;
         Ok(self.unread)
+    }
+
+    /// Does the same on a machine that counts instructions, and returns how
+    /// many there were as well.
+    pub(super) fn power_off_counted(mut self) -> Result<(String, Counts)> {
+        self.powered_off()?;
+        let counting = self.session.counting();
+        let counts = counting.context("this machine counts no instructions")?;
+        Ok((self.unread, counts.counts()?))
     }
 
     /// Waits for the end of the run, whatever it is.
     pub(super) fn outcome(mut self) -> Result<Outcome> {
         self.end()
+    }
+
+    fn powered_off(&mut self) -> Result<()> {
+        let outcome = self.end()?;
+        if outcome != Outcome::PoweredOff {
+            let tail = self.session.last_words();
+            bail!("waited for the guest to power off, but {outcome}; the console:\n{tail}");
+        }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<Outcome> {

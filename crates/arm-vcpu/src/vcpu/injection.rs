@@ -32,6 +32,20 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
         self.write(LiveRegister::SpsrEl1, registers.spsr);
     }
 
+    /// Tells whether the guest is where an exception leads that it takes here: if
+    /// this instruction cannot be fetched, it never gets any further.
+    #[must_use]
+    pub fn is_at_own_vector(&self) -> bool {
+        // SPSR_EL2.M: EL1 with a stack pointer of its own, whose synchronous
+        // exceptions lead to VBAR_EL1 + 0x200.
+        const MODE: u64 = 0xf;
+        const EL1H: u64 = 0b0101;
+        const CURRENT_EL_WITH_SPX: u64 = 0x200;
+        const VBAR_RES0: u64 = 0x7ff;
+        let vector = (self.read(LiveRegister::VbarEl1) & !VBAR_RES0) + CURRENT_EL_WITH_SPX;
+        self.frame.spsr & MODE == EL1H && self.frame.elr == vector
+    }
+
     /// Tells the guest that the instruction at its PC does not exist.
     pub fn inject_undefined(&mut self) {
         self.inject(Exception::Undefined);

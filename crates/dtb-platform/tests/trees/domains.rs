@@ -1,8 +1,8 @@
 //! VMs in the host's tree, read and written.
 
 use dtb_platform::{
-    BlobError, BootModule, ConfigError, Fault, Platform, TreeError, VmConfig, add_domains,
-    vm_configs,
+    BlobError, BootModule, ConfigError, Placement, Platform, RawNode, TreeError, VmConfig,
+    add_bootargs, add_domains, add_nodes, vm_configs,
 };
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::platform::range;
 
 /// A domain as it is written by hand: one-word memory size, one-word cells,
 /// the command line at the domain.
-fn domain(name: &str) -> TestNode {
+pub(crate) fn domain(name: &str) -> TestNode {
     node(name)
         .text("compatible", "xen,domain")
         .words("#address-cells", &[1])
@@ -27,28 +27,39 @@ fn domain(name: &str) -> TestNode {
         .child(node("notes").text("author", "nobody"))
 }
 
-fn ramdisk(start: u32) -> TestNode {
+pub(crate) fn ramdisk(start: u32) -> TestNode {
     node(&format!("ramdisk@{start:x}"))
         .text("compatible", "multiboot,ramdisk")
         .words("reg", &[start, 0x1001])
 }
 
-fn firmware(start: u32) -> TestNode {
+pub(crate) fn firmware(start: u32) -> TestNode {
     node(&format!("firmware@{start:x}"))
         .text("compatible", "armature,firmware")
         .words("reg", &[start, 0x10_0000])
 }
 
-fn configs(domains: &[TestNode]) -> Result<Vec<VmConfig>, ConfigError> {
+/// A machine with these domains.
+pub(crate) fn machine(domains: &[TestNode]) -> Vec<u8> {
     let chosen = domains
         .iter()
         .cloned()
         .fold(node("chosen"), TestNode::child);
-    vm_configs(&qemu_virt().without_child("chosen").child(chosen).blob())
+    qemu_virt().without_child("chosen").child(chosen).blob()
+}
+
+/// Reads domains of which all are good, or returns the first error.
+fn configs(domains: &[TestNode]) -> Result<Vec<VmConfig>, ConfigError> {
+    all_of(&machine(domains))
+}
+
+fn all_of(blob: &[u8]) -> Result<Vec<VmConfig>, ConfigError> {
+    let configs = vm_configs(blob).expect("a tree");
+    configs.into_iter().collect()
 }
 
 /// The description of [`domain`].
-fn described(name: &str) -> VmConfig {
+pub(crate) fn described(name: &str) -> VmConfig {
     VmConfig {
         node: name.into(),
         name: name.into(),
@@ -57,7 +68,9 @@ fn described(name: &str) -> VmConfig {
         boot: BootModule::Kernel(range(0x4800_0000, 0x100_0000)),
         ramdisk: None,
         bootargs: Some("of the domain".into()),
-        affinity: vec![],
+        placement: Placement::Automatic,
+        weight: 100,
+        priority: 0,
     }
 }
 
@@ -88,6 +101,8 @@ fn every_part_of_a_domain_is_read() {
     let full = domain("vm@1")
         .text("armature,name", "router")
         .words("armature,affinity", &[3, 1])
+        .words("armature,weight", &[10_000])
+        .words("armature,priority", &[7])
         .words("memory", &[0, 0x4])
         .edit("kernel@48000000", |kernel| {
             kernel.text("bootargs", "of the kernel")
@@ -98,10 +113,22 @@ fn every_part_of_a_domain_is_read() {
         memory_bytes: 4096,
         ramdisk: Some(range(0x5000_0000, 0x1001)),
         bootargs: Some("of the kernel".into()),
-        affinity: vec![3, 1],
+        placement: Placement::Pinned(vec![3, 1]),
+        weight: 10_000,
+        priority: 7,
         ..described("vm@1")
     };
     assert_eq!(configs(&[full]), Ok(vec![expected]));
+
+    let floating = domain("vm")
+        .words("armature,cpu-set", &[2, 0, 3])
+        .words("armature,weight", &[1]);
+    let expected = VmConfig {
+        placement: Placement::Within(vec![2, 0, 3]),
+        weight: 1,
+        ..described("vm")
+    };
+    assert_eq!(configs(&[floating]), Ok(vec![expected]));
 
     let bios = domain("vm")
         .without_child("kernel@48000000")
@@ -117,157 +144,11 @@ fn every_part_of_a_domain_is_read() {
 }
 
 #[test]
-fn a_wrong_property_is_named_and_what_is_allowed_is_said() {
-    let refused = |tree: TestNode, node: &str, property: &str, fault: Fault| match configs(&[tree])
-    {
-        Err(ConfigError::Property(error)) => {
-            assert_eq!(
-                (&*error.node, error.property, error.fault),
-                (node, property, fault)
-            );
-        }
-        other => panic!("{property}: {other:?}"),
-    };
-    use Fault::{Invalid, Missing};
-    let vm = "/chosen/vm";
-    for cpus in [0, 257] {
-        refused(domain("vm").words("cpus", &[cpus]), vm, "cpus", Invalid);
-    }
-    refused(domain("vm").words("cpus", &[0, 1]), vm, "cpus", Invalid);
-    refused(domain("vm").without("", "cpus"), vm, "cpus", Missing);
-    refused(domain("vm").without("", "memory"), vm, "memory", Missing);
-    for memory in [
-        [0, 0],
-        [0, 3],
-        [0, 5],
-        [0, 255 * 0x10_0000 + 4],
-        [u32::MAX, u32::MAX - 3],
-    ] {
-        refused(domain("vm").words("memory", &memory), vm, "memory", Invalid);
-    }
-    refused(
-        domain("vm").words("memory", &[0, 0, 4]),
-        vm,
-        "memory",
-        Invalid,
-    );
-    refused(
-        domain("vm").words("armature,affinity", &[0]),
-        vm,
-        "armature,affinity",
-        Invalid,
-    );
-    refused(
-        domain("vm").bytes("armature,affinity", &[0; 7]),
-        vm,
-        "armature,affinity",
-        Invalid,
-    );
-    refused(
-        domain("vm").text("armature,name", ""),
-        vm,
-        "armature,name",
-        Invalid,
-    );
-    refused(
-        domain("vm").text("armature,name", "a\nb"),
-        vm,
-        "armature,name",
-        Invalid,
-    );
-    refused(
-        domain("vm").text("armature,name", &"n".repeat(65)),
-        vm,
-        "armature,name",
-        Invalid,
-    );
-    refused(
-        domain("vm").bytes("bootargs", b"no end"),
-        vm,
-        "bootargs",
-        Invalid,
-    );
-
-    let kernel = "/chosen/vm/kernel@48000000";
-    let with_reg = |words: &[u32]| domain("vm").edit("kernel@48000000", |n| n.words("reg", words));
-    for reg in [&[0x4800_0000][..], &[0x4800_0000, 0], &[0, 1, 2, 3], &[]] {
-        refused(with_reg(reg), kernel, "reg", Invalid);
-    }
-    refused(
-        domain("vm").without("kernel@48000000", "reg"),
-        kernel,
-        "reg",
-        Missing,
-    );
-    refused(
-        domain("vm").words("#size-cells", &[0]),
-        kernel,
-        "reg",
-        Invalid,
-    );
-
-    let error = configs(&[domain("vm").words("cpus", &[300])]).expect_err("too many");
+fn two_vms_may_share_a_whole_module() {
     assert_eq!(
-        error.to_string(),
-        "/chosen/vm: `cpus` is invalid: it must be one word, from 1 to 256"
+        configs(&[domain("a"), domain("b")]),
+        Ok(vec![described("a"), described("b")])
     );
-}
-
-#[test]
-fn a_vm_starts_with_exactly_one_module() {
-    let path = || "/chosen/vm".to_string();
-    let none = domain("vm").without_child("kernel@48000000");
-    assert_eq!(
-        configs(&[none]),
-        Err(ConfigError::BootModules { node: path() })
-    );
-    let both = domain("vm").child(firmware(0x6000_0000));
-    assert_eq!(
-        configs(&[both]),
-        Err(ConfigError::BootModules { node: path() })
-    );
-    let ramdisks = domain("vm")
-        .child(ramdisk(0x5000_0000))
-        .child(ramdisk(0x5100_0000));
-    assert_eq!(
-        configs(&[ramdisks]),
-        Err(ConfigError::Ramdisks { node: path() })
-    );
-    let unknown = domain("vm").child(node("dtb").text("compatible", "multiboot,device-tree"));
-    let node = "/chosen/vm/dtb".into();
-    assert_eq!(
-        configs(&[unknown]),
-        Err(ConfigError::UnknownModule { node })
-    );
-}
-
-#[test]
-fn modules_may_be_shared_whole_but_never_in_part() {
-    let overlap = |node: &str, other: &str| ConfigError::Overlap {
-        node: format!("/chosen/{node}"),
-        other: format!("/chosen/{other}"),
-    };
-    assert!(
-        configs(&[domain("a"), domain("b")]).is_ok(),
-        "the same kernel"
-    );
-    let within = domain("a").child(ramdisk(0x48ff_f000));
-    assert_eq!(configs(&[within]), Err(overlap("a", "a")));
-    let other = domain("b")
-        .without_child("kernel@48000000")
-        .child(firmware(0x6000_0000))
-        .child(ramdisk(0x48ff_f000));
-    assert_eq!(configs(&[domain("a"), other]), Err(overlap("b", "a")));
-}
-
-#[test]
-fn two_vms_with_one_name_are_refused() {
-    let named = domain("b").text("armature,name", "a");
-    let error = ConfigError::DuplicateName {
-        node: "/chosen/b".into(),
-        name: "a".into(),
-    };
-    assert_eq!(configs(&[domain("a"), named]), Err(error));
 }
 
 #[test]
@@ -276,22 +157,75 @@ fn adding_domains_keeps_everything_else() {
     let before = board().blob_reserving(&reserved);
     let added = add_domains(&before, &[described("vm")]).expect("a good description");
     assert_eq!(Platform::from_fdt(&added), Platform::from_fdt(&before));
-    assert_eq!(vm_configs(&added), Ok(vec![described("vm")]));
+    assert_eq!(all_of(&added), Ok(vec![described("vm")]));
     // Written by the same writer, a copy without additions is the same.
     assert_eq!(add_domains(&before, &[]), Ok(before.clone()));
     // And a second round adds to the first.
     let again = add_domains(&added, &[described("other")]).expect("a good description");
     assert_eq!(
-        vm_configs(&again),
+        all_of(&again),
         Ok(vec![described("vm"), described("other")])
     );
+}
+
+#[test]
+fn options_are_added_to_those_that_are_there() {
+    let bootargs = |blob: &[u8]| Platform::from_fdt(blob).expect("a machine").bootargs;
+    let plain = qemu_virt().without_child("chosen").blob();
+    let once = add_bootargs(&plain, "armature.slice=5").expect("a word");
+    assert_eq!(bootargs(&once).as_deref(), Some("armature.slice=5"));
+    let twice = add_bootargs(&once, "armature.log=off quiet").expect("words");
+    assert_eq!(
+        bootargs(&twice).as_deref(),
+        Some("armature.slice=5 armature.log=off quiet")
+    );
+    // Nothing else changes, neither before nor after.
+    let added = add_domains(&twice, &[described("vm")]).expect("a good description");
+    assert_eq!(all_of(&added), Ok(vec![described("vm")]));
+    assert_eq!(bootargs(&added), bootargs(&twice));
+    let last = add_bootargs(&added, "more").expect("a word");
+    assert_eq!(all_of(&last), Ok(vec![described("vm")]));
+
+    assert!(matches!(
+        add_bootargs(&plain, "a\0b"),
+        Err(TreeError::Format(_))
+    ));
+    let broken = qemu_virt()
+        .without_child("chosen")
+        .child(node("chosen").bytes("bootargs", b"no end"))
+        .blob();
+    assert!(matches!(
+        add_bootargs(&broken, "more"),
+        Err(TreeError::Config(ConfigError::Property(error))) if error.node == "/chosen"
+    ));
+}
+
+#[test]
+fn a_raw_node_is_added_whatever_it_says() {
+    let host = qemu_virt().blob();
+    let mut raw = RawNode::from(&described("vm"));
+    assert_eq!(raw.name(), "vm");
+    assert_eq!(raw.property("cpus"), Some(&[0, 0, 0, 2][..]));
+    let added = add_nodes(&host, &[raw.clone()]).expect("a node");
+    assert_eq!(all_of(&added), Ok(vec![described("vm")]));
+
+    raw.set_words("cpus", &[300]);
+    raw.remove("armature,name");
+    let added = add_nodes(&host, &[raw.clone()]).expect("a node");
+    assert!(all_of(&added).is_err());
+    let exists = TreeError::NodeExists("/chosen/vm".into());
+    assert_eq!(add_nodes(&added, &[raw]), Err(exists));
+    assert!(matches!(
+        add_nodes(&host, &[RawNode::new("a/b")]),
+        Err(TreeError::Format(_))
+    ));
 }
 
 #[test]
 fn a_tree_without_chosen_gets_one() {
     let tree = qemu_virt().without_child("chosen").blob();
     let added = add_domains(&tree, &[described("vm")]).expect("a good description");
-    assert_eq!(vm_configs(&added), Ok(vec![described("vm")]));
+    assert_eq!(all_of(&added), Ok(vec![described("vm")]));
 }
 
 #[test]
@@ -315,7 +249,16 @@ fn what_cannot_be_added_is_refused() {
     refused(|vm| vm.node = "a/b".into(), "name of the node");
     refused(|vm| vm.node = "n".repeat(32), "name of the node");
     refused(|vm| vm.memory_bytes = 4097, "memory");
-    refused(|vm| vm.affinity = vec![1], "armature,affinity");
+    refused(
+        |vm| vm.placement = Placement::Pinned(vec![1]),
+        "armature,affinity",
+    );
+    refused(
+        |vm| vm.placement = Placement::Within(vec![]),
+        "armature,cpu-set",
+    );
+    refused(|vm| vm.weight = 0, "armature,weight");
+    refused(|vm| vm.priority = 8, "armature,priority");
     refused(|vm| vm.bootargs = Some("a\0b".into()), "bootargs");
     refused(
         |vm| vm.boot = BootModule::Kernel(range(0x4000_0000, 0)),
@@ -338,7 +281,10 @@ prop_compose! {
         boot_bytes in 1usize..=0x100_0000,
         ramdisk in proptest::option::of(1usize..=0x100_0000),
         bootargs in proptest::option::of("[ -~äλ]{0,100}"),
-        pinned in any::<bool>(),
+        placement in 0..3,
+        cpu_set in proptest::collection::btree_set(any::<u32>(), 1..9),
+        weight in VmConfig::WEIGHTS,
+        priority in VmConfig::PRIORITIES,
     ) -> VmConfig {
         let boot = range(0x1_0000_0000, boot_bytes);
         VmConfig {
@@ -349,7 +295,13 @@ prop_compose! {
             boot: if firmware { BootModule::Firmware(boot) } else { BootModule::Kernel(boot) },
             ramdisk: ramdisk.map(|bytes| range(0x1_0100_0000, bytes)),
             bootargs,
-            affinity: if pinned { (0..cpus).rev().collect() } else { vec![] },
+            placement: match placement {
+                0 => Placement::Automatic,
+                1 => Placement::Pinned((0..cpus).rev().collect()),
+                _ => Placement::Within(cpu_set.into_iter().rev().collect()),
+            },
+            weight,
+            priority,
         }
     }
 }
@@ -376,6 +328,6 @@ proptest! {
             vm.ramdisk = vm.ramdisk.map(apart);
         }
         let blob = add_domains(&qemu_virt().blob(), &wanted).expect("a good description");
-        prop_assert_eq!(vm_configs(&blob), Ok(wanted));
+        prop_assert_eq!(all_of(&blob), Ok(wanted));
     }
 }

@@ -10,3 +10,4 @@ mod guest;
 mod machines;
 mod malformed;
 mod platform;
+mod refusals;

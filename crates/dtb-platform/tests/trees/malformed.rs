@@ -1,7 +1,8 @@
 //! Blobs that are not what they claim: errors, never panics.
 
 use dtb_platform::{
-    BlobError, BootModule, Platform, PlatformError, VmConfig, add_domains, blob_bytes, vm_configs,
+    BlobError, BootModule, Placement, Platform, PlatformError, VmConfig, add_bootargs, add_domains,
+    blob_bytes, vm_configs,
 };
 use proptest::prelude::*;
 
@@ -36,6 +37,7 @@ fn read_all(blob: &[u8]) {
     let _ = Platform::from_fdt(blob);
     let _ = vm_configs(blob);
     let _ = add_domains(blob, &[]);
+    let _ = add_bootargs(blob, "more");
 }
 
 fn refused(blob: &[u8]) -> BlobError {
@@ -78,7 +80,9 @@ fn full_tree(tree: &TestNode) -> Vec<u8> {
         boot: BootModule::Kernel(range(0x4800_0000, 0x1000)),
         ramdisk: Some(range(0x4900_0000, 0x1000)),
         bootargs: Some("quiet".into()),
-        affinity: vec![0],
+        placement: Placement::Pinned(vec![0]),
+        weight: 100,
+        priority: 0,
     };
     add_domains(&tree.blob_reserving(&[(0x1000, 0x1000)]), &[vm]).expect("a good description")
 }

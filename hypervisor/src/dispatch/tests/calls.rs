@@ -1,11 +1,11 @@
 //! Calls by HVC and SMC.
 
 use arm_vcpu::fakes;
-use smccc::arch::SMCCC_VERSION;
-use smccc::psci::PSCI_VERSION;
+use smccc::arch::{SMCCC_ARCH_FEATURES, SMCCC_VERSION};
+use smccc::psci::{PSCI_SYSTEM_OFF, PSCI_VERSION};
 
 use super::{ENTRY, one_guest, run_to_the_end};
-use crate::testing::{Inside, Script};
+use crate::testing::{FakeBoard, Inside, Rig, Script};
 
 const NOT_SUPPORTED: u64 = u64::MAX;
 
@@ -84,4 +84,37 @@ fn no_function_that_nobody_offers_goes_anywhere() {
         }
     }
     run_to_the_end(&mut rig);
+}
+
+#[test]
+fn stolen_time_is_offered_and_counts_what_others_run() {
+    const PV_TIME_FEATURES: u32 = 0xc500_0020;
+    const PV_TIME_ST: u32 = 0xc500_0021;
+    const STOLEN_TIME: u64 = 0x090a_0000;
+    let mut rig = Rig::new(&[&[0], &[0]]);
+    for (function, argument, result) in [
+        (SMCCC_ARCH_FEATURES, PV_TIME_FEATURES, 0),
+        (SMCCC_ARCH_FEATURES, PV_TIME_ST, NOT_SUPPORTED),
+        (PV_TIME_FEATURES, PV_TIME_FEATURES, 0),
+        (PV_TIME_FEATURES, PV_TIME_ST, 0),
+        (PV_TIME_FEATURES, PV_TIME_ST + 1, NOT_SUPPORTED),
+        (PV_TIME_ST, 0, STOLEN_TIME),
+    ] {
+        rig.script(0, 0)
+            .call(function, [argument.into(), 0, 0])
+            .look(move |inside| {
+                assert_eq!(inside.frame.gpr(0), result, "{function:#x} {argument:#x}");
+            });
+    }
+    rig.run_for(100 * FakeBoard::FREQUENCY);
+    assert!(rig.script(0, 0).is_done());
+    let words = [0, 4, 8, 12].map(|offset| rig.word(0, STOLEN_TIME as usize + offset));
+    let [revision, attributes, low, high] = words;
+    assert_eq!((revision, attributes), (0, 0));
+    let stolen_ms = (u64::from(high) << 32 | u64::from(low)) / 1_000_000;
+    assert!(stolen_ms.abs_diff(50_000) <= 20, "{stolen_ms} ms");
+    for vm in 0..2 {
+        rig.script(vm, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
+    }
+    rig.run();
 }

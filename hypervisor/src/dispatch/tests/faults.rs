@@ -6,6 +6,7 @@ use super::{
     DATA_ABORT, ENTRY, EXTERNAL, VECTORS, assert_abort, assert_undefined, one_guest,
     run_to_the_end, syndrome,
 };
+use crate::machine::Condition;
 use crate::testing::{Inside, Rig};
 
 const DATA_ABORT_LOWER: u64 = 0x24;
@@ -85,7 +86,7 @@ fn an_serror_stops_its_vm_and_no_other() {
     rig.settle();
     assert!(rig.hypervisor.any_fault());
     assert!(!rig.hypervisor.is_over(), "the other VM goes on");
-    assert!(!rig.vm(0).is_stopping(), "it has stopped");
+    assert!(rig.hypervisor.slots()[0].vm().is_none(), "it has stopped");
     rig.script(1, 0).call(smccc::psci::PSCI_SYSTEM_OFF, [0; 3]);
     rig.run();
     assert!(rig.hypervisor.any_fault());
@@ -103,4 +104,38 @@ fn an_serror_on_one_vcpu_takes_the_others_off_their_cpus() {
     rig.run();
     assert!(rig.hypervisor.any_fault());
     assert!(rig.is_over());
+}
+
+/// What a fetch from where nothing is causes.
+fn fetch_from(inside: &mut Inside<'_>, address: u64) -> RawExit {
+    const INSTRUCTION_ABORT_LOWER: u64 = 0x20;
+    const TRANSLATION_LEVEL_3: u64 = 0x07;
+    inside.frame.elr = address;
+    RawExit::Synchronous(Syndrome {
+        esr: syndrome(INSTRUCTION_ABORT_LOWER, TRANSLATION_LEVEL_3),
+        far: address,
+        hpfar: address >> 8,
+    })
+}
+
+#[test]
+fn a_guest_without_vectors_is_stopped_when_it_takes_an_exception() {
+    const NOWHERE: u64 = 0x0b00_0000;
+    const VECTOR: u64 = NOWHERE + 0x200;
+    let mut rig = Rig::new(&[&[0], &[1]]);
+    rig.script(0, 0)
+        .leave(|inside| {
+            inside.registers.vbar_el1 = NOWHERE;
+            fetch_from(inside, NOWHERE + 0x1000)
+        })
+        .leave(|inside| {
+            assert_eq!(inside.frame.elr, VECTOR, "it takes the abort");
+            fetch_from(inside, VECTOR)
+        })
+        .look(|_| panic!("it never gets any further"));
+    rig.settle();
+    assert_eq!(rig.hypervisor.slots()[0].condition(), Condition::Failed);
+    rig.script(0, 0).clear();
+    rig.script(1, 0).call(smccc::psci::PSCI_SYSTEM_OFF, [0; 3]);
+    rig.run();
 }

@@ -157,7 +157,7 @@ fn a_vcpu_counts_as_on_until_it_has_left_its_cpu() {
     turn_on(&rig, 1, 0);
     rig.settle();
     let call = Call::new([PSCI_CPU_OFF.into(), 0, 0, 0]);
-    assert_eq!(answer(rig.vm(0), VcpuId::new(1), call), Answer::CpuOff);
+    assert_eq!(answer(&rig.vm(0), VcpuId::new(1), call), Answer::CpuOff);
     assert!(rig.vm(0).is_on(VcpuId::new(1)));
     run_to_the_end(&mut rig, 1);
 }

@@ -237,6 +237,7 @@ impl Driver {
 fn assert_nobody_runs_twice(rig: &Rig) {
     let running: Vec<_> = rig
         .hypervisor
+        .cpus()
         .running()
         .filter_map(|(_, vcpu)| vcpu)
         .collect();
@@ -274,12 +275,13 @@ proptest! {
     #[test]
     fn interrupts_arrive_where_and_as_often_as_they_were_sent(
         lr_count in 1..5usize,
+        floating in any::<bool>(),
         actions in prop::array::uniform4(prop::collection::vec(action(), 0..40)),
         events in prop::collection::vec(event(), 0..400),
         last in prop::array::uniform2(0..2usize),
     ) {
         let homes: &[&[u32]] = &[&[0, 1], &[1, 0]];
-        let plan = Plan { homes, lr_count, pool: Some(pool()), ..Plan::default() };
+        let plan = Plan { homes, floating, lr_count, pool: Some(pool()), ..Plan::default() };
         let mut rig = Rig::from_plan(&plan);
         let ledgers: [Arc<Mutex<Ledger>>; 2] = Default::default();
         let drivers: Vec<_> = (0..2u32)

@@ -12,7 +12,7 @@ use crate::testing::{Deed, Rig};
 
 /// Returns the VM that runs on CPU 0.
 fn running(rig: &Rig) -> usize {
-    let mut running = rig.hypervisor.running();
+    let mut running = rig.hypervisor.cpus().running();
     let (cpu, vcpu) = running.next().expect("there is a CPU");
     assert_eq!(cpu, PcpuId::new(0));
     let (vm, _) = vcpu.expect("a guest runs");

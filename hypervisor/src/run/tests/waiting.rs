@@ -11,7 +11,8 @@ fn two_and_sleepers() -> Rig {
     let mut rig = Rig::new(&[&[0, 1], &[0], &[1]]);
     rig.enable_interrupts(0);
     for sleeper in [1, 2] {
-        rig.script(sleeper, 0).wait();
+        // A WFI that is not trapped yet ends when another vCPU appears.
+        rig.script(sleeper, 0).wait().wait();
     }
     turn_on(&rig, 1, 0);
     rig.script(0, 0).look(|inside| inside.open_interrupts());

@@ -1,0 +1,105 @@
+//! vCPUs that go to another CPU rather than wait.
+//!
+//! A vCPU that waits goes to an idle CPU at once, if it may run there. Without an
+//! idle one it goes where there is less to do: at once if it is much less, and
+//! now and then if it is a little less, so that nobody has half a CPU for ever
+//! where others have a whole one.
+
+use alloc::boxed::Box;
+
+use arm_vcpu::AxVCpuHal;
+
+use super::Scheduler;
+use crate::cpu::PcpuId;
+use crate::machine::Hypervisor;
+use crate::sched::{CpuSet, Message};
+use crate::vcpu::Vcpu;
+
+/// After how many turns that were used up a vCPU goes to a CPU on which there is
+/// only one less.
+const PATIENCE: u32 = 16;
+
+impl<H: AxVCpuHal> Scheduler<H> {
+    /// Sends vCPUs that wait here to CPUs where they need not, or not as long.
+    pub(super) fn balance(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
+        if self.queue.load() < 2 {
+            hypervisor.cpus().publish_load(here, self.queue.load(), 0);
+            return;
+        }
+        self.publish(hypervisor, here);
+        while let Some((index, target)) = self.find_move(hypervisor, here) {
+            self.send_away(hypervisor, index, target);
+            self.publish(hypervisor, here);
+        }
+    }
+
+    fn publish(&self, hypervisor: &Hypervisor<H>, here: PcpuId) {
+        let movable = if self.has_spare() {
+            self.movable().count()
+        } else {
+            0
+        };
+        hypervisor
+            .cpus()
+            .publish_load(here, self.queue.load(), movable);
+    }
+
+    /// Tells whether somebody remains to be run here if one of those that wait
+    /// goes away.
+    fn has_spare(&self) -> bool {
+        let waiting = self.queue.waiting().count();
+        waiting > usize::from(self.queue.load() == waiting)
+    }
+
+    /// Returns those that wait and may run elsewhere: number, since when each has
+    /// been here, and where it may run.
+    fn movable(&self) -> impl Iterator<Item = (usize, u64, CpuSet)> {
+        self.queue.waiting().filter_map(|(index, arrived)| {
+            let vcpu = self.queue.get(index)?;
+            let set = vcpu.vm().cpu_set(vcpu.id());
+            (set.len() > 1 && !vcpu.vm().is_paused()).then_some((index, arrived, set))
+        })
+    }
+
+    /// Returns who goes where. Who has been here longest goes first, so that all
+    /// get around.
+    fn find_move(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) -> Option<(usize, PcpuId)> {
+        if !self.has_spare() {
+            return None;
+        }
+        let cpus = hypervisor.cpus();
+        let idle = self
+            .movable()
+            .find_map(|(index, _, set)| Some((index, cpus.claim_idle(&set)?)));
+        if idle.is_some() {
+            return idle;
+        }
+        let margin = if self.used_turns >= PATIENCE { 1 } else { 2 };
+        let most = self.queue.load().checked_sub(margin)?;
+        let found = self
+            .movable()
+            .filter_map(|(index, arrived, set)| {
+                let target = set
+                    .iter()
+                    .filter(|cpu| *cpu != here)
+                    .min_by_key(|cpu| cpus.load(*cpu))?;
+                (cpus.load(target) <= most).then_some((arrived, index, target))
+            })
+            .min_by_key(|(arrived, ..)| *arrived);
+        self.used_turns = match found {
+            Some(_) => 0,
+            None => self.used_turns,
+        };
+        found.map(|(_, index, target)| (index, target))
+    }
+
+    /// Moves a vCPU that is ready to another CPU.
+    fn send_away(&mut self, hypervisor: &Hypervisor<H>, index: usize, target: PcpuId) {
+        if let Some(moving) = self.queue.leave(index) {
+            let vcpu: &Box<Vcpu<H>> = &moving.item;
+            vcpu.time().moved();
+            vcpu.mailbox().move_to(target);
+            hypervisor.send(target, Message::Arrival(moving));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The vCPUs of a CPU that do not run: most of them wait for something, to be
+//! turned on or for an interrupt.
+
+use alloc::sync::Arc;
+
+use arm_vcpu::AxVCpuHal;
+
+use super::Scheduler;
+use crate::cpu::Cpu;
+use crate::machine::Hypervisor;
+use crate::sched::Rest;
+use crate::vcpu::Vcpu;
+use crate::vm::mailbox::Doing;
+use crate::vm::power::Start;
+
+/// What becomes of a vCPU that does not run.
+enum Next {
+    Stay,
+    /// An interrupt is there for it.
+    Wake,
+    /// It is turned on.
+    Start(Start),
+    /// Its VM is stopping.
+    Park,
+    /// Its VM is over.
+    Dismiss,
+}
+
+/// Looks at a vCPU that rests: deadlines, calls, starts and stops.
+fn look<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next {
+    // Before the VM's state is looked at: whoever changes that calls afterwards.
+    let called = vcpu.mailbox().take();
+    if !called && vcpu.wakes_at().is_none_or(|at| now < at) {
+        return Next::Stay;
+    }
+    let next = look_closely(vcpu, rest, now);
+    if let Next::Stay = next {
+        vcpu.note_wake_up(rest, now);
+    }
+    next
+}
+
+fn look_closely<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next {
+    if vcpu.vm().is_paused() {
+        return Next::Stay;
+    }
+    if vcpu.vm().is_stopping() {
+        return Next::Park;
+    }
+    vcpu.expire_resting(rest, now);
+    match rest {
+        Rest::Blocked if vcpu.is_deliverable() => Next::Wake,
+        Rest::Blocked => Next::Stay,
+        Rest::Off => match vcpu.vm().take_start(vcpu.id()) {
+            Some(start) => Next::Start(start),
+            None if vcpu.vm().is_over() => Next::Dismiss,
+            None => Next::Stay,
+        },
+    }
+}
+
+impl<H: AxVCpuHal> Scheduler<H> {
+    /// Looks at every vCPU: those that rest may have something to do, and those of
+    /// a VM that stops have to be parked.
+    pub(super) fn attend_vcpus<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &C) {
+        let now = cpu.now_ticks();
+        let mut index = 0;
+        while index < self.queue.len() {
+            // Whoever leaves is replaced by one that has not been looked at.
+            if self.attend_to(hypervisor, index, now) {
+                index += 1;
+            }
+        }
+    }
+
+    /// Looks at number `index`; `false` if it has left.
+    fn attend_to(&mut self, hypervisor: &Hypervisor<H>, index: usize, now: u64) -> bool {
+        let rest = self.queue.rest(index);
+        let Some(vcpu) = self.queue.get_mut(index) else {
+            return true;
+        };
+        let next = match rest {
+            Some(rest) => look(vcpu, rest, now),
+            // Nobody has to wait for a turn in order to be stopped.
+            None if vcpu.vm().is_stopping() => {
+                // It begins to rest: whoever calls it from now on tells this CPU.
+                vcpu.mailbox().take();
+                Next::Park
+            }
+            None => Next::Stay,
+        };
+        match next {
+            Next::Stay => {}
+            Next::Wake => {
+                vcpu.mailbox().set_doing(Doing::Ready);
+                self.queue.wake(index, now);
+            }
+            Next::Start(start) => {
+                vcpu.start(start);
+                vcpu.mailbox().set_doing(Doing::Ready);
+                let set = vcpu.vm().cpu_set(vcpu.id());
+                hypervisor.cpus().contend(&set);
+                self.queue.wake(index, now);
+            }
+            Next::Park => {
+                let (vm, id) = (Arc::clone(vcpu.vm()), vcpu.id());
+                if rest != Some(Rest::Off) {
+                    self.turn_off(hypervisor, index, now);
+                }
+                hypervisor.park(&vm, id);
+            }
+            Next::Dismiss => {
+                let vm = Arc::clone(vcpu.vm());
+                drop(self.queue.leave(index));
+                hypervisor.dismiss(vm);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Lets a vCPU wait for an interrupt.
+    pub(super) fn block(&mut self, index: usize, now: u64) {
+        if let Some(vcpu) = self.queue.get_mut(index) {
+            vcpu.mailbox().set_doing(Doing::Resting);
+            vcpu.note_wake_up(Rest::Blocked, now);
+        }
+        self.queue.put_to_rest(index, Rest::Blocked);
+    }
+
+    /// Records that a vCPU, which was on, is off.
+    pub(super) fn turn_off(&mut self, hypervisor: &Hypervisor<H>, index: usize, now: u64) {
+        if let Some(vcpu) = self.queue.get_mut(index) {
+            let set = vcpu.vm().cpu_set(vcpu.id());
+            hypervisor.cpus().withdraw(&set);
+            vcpu.mailbox().set_doing(Doing::Resting);
+            vcpu.note_wake_up(Rest::Off, now);
+        }
+        self.queue.put_to_rest(index, Rest::Off);
+    }
+
+    /// Returns when one of those that rest wants attention.
+    pub(super) fn deadline_of_resting(&self) -> Option<u64> {
+        (0..self.queue.len())
+            .filter(|index| self.queue.rest(*index).is_some())
+            .filter_map(|index| self.queue.get(index)?.wakes_at())
+            .min()
+    }
+
+    /// Tells whether one of those that rest was called.
+    pub(super) fn is_anybody_called(&self) -> bool {
+        (0..self.queue.len()).any(|index| {
+            self.queue.rest(index).is_some()
+                && self
+                    .queue
+                    .get(index)
+                    .is_some_and(|vcpu| vcpu.mailbox().called())
+        })
+    }
+}
