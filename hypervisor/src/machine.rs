@@ -371,7 +371,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
             *state = SlotState::Absent(absence);
             drop(vm);
         }
-        log::debug!("VM {id} is off");
+        log::info!("VM {id} is off");
         self.retire();
     }
 

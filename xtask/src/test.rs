@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the host tests, then the tests in QEMU.
 
+mod consoles;
 mod dialogue;
 mod firmware;
 mod host;
@@ -76,6 +77,7 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     tests.extend(firmware::tests());
     tests.extend(linux::tests());
     tests.extend(sharing::tests());
+    tests.extend(consoles::tests());
     tests.extend(idle::tests());
     tests
 }

@@ -67,6 +67,14 @@ impl Test {
         }
     }
 
+    /// Names a test that means nothing without the hypervisor.
+    pub(super) fn on_hypervisor(name: &str, body: fn(&Run<'_>) -> Result<()>) -> Self {
+        Self::new(name, move |run| match run.context.mode {
+            Mode::Bare => Ok(Verdict::Skipped("it is about the hypervisor".into())),
+            Mode::Hypervisor => body(run).map(|()| Verdict::Passed),
+        })
+    }
+
     /// Allows the test more time.
     pub(super) fn within_minutes(self, minutes: u64) -> Self {
         Self {

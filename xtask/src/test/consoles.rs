@@ -1,0 +1,148 @@
+//! The console that several virtual machines share, and the monitor behind it.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+
+use super::dialogue::Dialogue;
+use super::suite::{Run, Test};
+use crate::run::console::PROMPT;
+use crate::run::session::Outcome;
+use crate::run::spec::{Boot, VmSpec};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        Test::on_hypervisor("each_vm_has_a_console_of_its_own", consoles),
+        Test::on_hypervisor("a_vm_that_fails_is_reported", crash_report),
+    ]
+}
+
+/// Ctrl-], which begins a key of the console.
+const ESCAPE: &str = "\x1d";
+
+/// Types a command to the shell that has the focus, and waits for its answer.
+fn ask(guest: &mut Dialogue, command: &str, answer: &str) -> Result<()> {
+    guest.send(&format!("{command}\n"));
+    // What is typed comes back first.
+    guest.expect("\n")?;
+    guest.expect(answer)?;
+    guest.expect(PROMPT)?;
+    Ok(())
+}
+
+/// Types a command to the monitor, and returns what it says.
+fn monitor(guest: &mut Dialogue, command: &str) -> Result<String> {
+    guest.send(&format!("{ESCAPE}m"));
+    guest.expect("armature> ")?;
+    guest.send(&format!("{command}\r"));
+    guest.expect("\n")?;
+    guest.expect("armature> ")
+}
+
+fn focus(guest: &mut Dialogue, vm: u32) -> Result<()> {
+    guest.send(&format!("{ESCAPE}{vm}"));
+    guest.expect(&format!("console: VM {vm}"))?;
+    Ok(())
+}
+
+fn consoles(run: &Run<'_>) -> Result<()> {
+    let machine = run.machine(&["--multi-vm", "--append", "quiet"], None)?;
+    let mut guest = run.talk_on(&machine)?;
+    guest.expect("Ctrl-] and then n: next VM")?;
+    guest.expect(PROMPT)?;
+    ask(&mut guest, "echo first=$((40 + 2))", "first=42")?;
+    focus(&mut guest, 1)?;
+    guest.send("\n");
+    guest.expect(PROMPT)?;
+    ask(
+        &mut guest,
+        "life=second; echo $life=$((40 + 3))",
+        "second=43",
+    )?;
+    ask(&mut guest, "cat /proc/uptime > /tmp/before", "")?;
+
+    let list = monitor(&mut guest, "vms")?;
+    let running = list.matches("running").count();
+    ensure!(running == 2, "not two virtual machines that run:\n{list}");
+    ensure!(
+        monitor(&mut guest, "pause 1")?.contains("VM 1 is paused"),
+        "it cannot be paused"
+    );
+    ensure!(
+        monitor(&mut guest, "vms")?.contains("1   paused"),
+        "it is not shown as paused"
+    );
+    // While one is paused the other lives, and for longer than the paused one
+    // may notice.
+    focus(&mut guest, 0)?;
+    guest.send("\n");
+    guest.expect(PROMPT)?;
+    ask(&mut guest, "sleep 5; echo slept", "slept")?;
+    ensure!(
+        monitor(&mut guest, "resume 1")?.contains("VM 1 goes on"),
+        "it cannot be resumed"
+    );
+    focus(&mut guest, 1)?;
+    let elapsed = "echo $(($(cut -d. -f1 /proc/uptime) - $(cut -d. -f1 /tmp/before))) seconds";
+    guest.send(&format!("{elapsed}\n"));
+    guest.expect("/tmp/before))) seconds")?;
+    let answer = guest.expect(" seconds")?;
+    let seconds: u64 = answer.trim().parse()?;
+    ensure!(
+        seconds < 5,
+        "its clock did not stand still: {seconds} seconds"
+    );
+    guest.expect(PROMPT)?;
+    ask(&mut guest, "echo $life", "second")?;
+
+    // A restart loses all that it knew, and nothing of the other.
+    ensure!(
+        monitor(&mut guest, "restart 1")?.contains("VM 1 starts anew"),
+        "it cannot be restarted"
+    );
+    focus(&mut guest, 1)?;
+    guest.expect(PROMPT)?;
+    ask(&mut guest, "echo \"<$life>\"", "<>")?;
+    focus(&mut guest, 0)?;
+    guest.send("\n");
+    guest.expect(PROMPT)?;
+    guest.send("poweroff\n");
+    guest.expect("VM 0 is off")?;
+    let list = monitor(&mut guest, "vms")?;
+    ensure!(list.contains("0   off"), "it is not off:\n{list}");
+    focus(&mut guest, 1)?;
+    guest.send("poweroff\n");
+    guest.power_off()?;
+    Ok(())
+}
+
+/// A program that jumps to where nothing is, without exception vectors.
+fn crash_report(run: &Run<'_>) -> Result<()> {
+    let program: [u32; 3] = [
+        0xd2a1_6000, // movz x0, #0x0b00, lsl #16
+        0xd63f_0000, // blr x0
+        0x1400_0000, // b .
+    ];
+    let file = run.directory()?.join("no-vectors.bin");
+    fs::write(&file, program.map(u32::to_le_bytes).concat())?;
+    let mut vm = VmSpec::new(Boot::Kernel(file));
+    (vm.vcpus, vm.memory_mib) = (1, 16);
+    let mut guest = run.talk(vm, |_| {})?;
+    for text in [
+        "VM 0 (vm0) stopped on vCPU 0: exceptions lead to 0x200, where nothing can be executed",
+        "x0  000000000b000000",
+        "pc  0000000000000200",
+        "last exits:",
+        "0000000000000200  stage-2 fault",
+        "000000000b000000  stage-2 fault",
+        "called from: 0000000040080008",
+    ] {
+        guest.expect(text)?;
+    }
+    let outcome = guest.outcome()?;
+    ensure!(
+        outcome == Outcome::HypervisorFailed,
+        "the outcome is: {outcome}"
+    );
+    Ok(())
+}
