@@ -1,12 +1,16 @@
 //! `cargo xtask test`: the host tests, then the tests in QEMU.
 
 mod consoles;
+mod context;
 mod dialogue;
+mod fairness;
 mod firmware;
 mod host;
 mod idle;
 mod images;
 mod linux;
+mod lives;
+mod monitor;
 mod outcome;
 mod sharing;
 mod suite;
@@ -75,6 +79,9 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     let mut tests = images::tests(context);
     tests.extend(outcome::tests());
     tests.extend(firmware::tests());
+    tests.extend(context::tests());
+    tests.extend(lives::tests());
+    tests.extend(fairness::tests());
     tests.extend(linux::tests());
     tests.extend(sharing::tests());
     tests.extend(consoles::tests());

@@ -1,5 +1,7 @@
 //! A conversation with a guest on its console.
 
+use std::fs;
+
 use anyhow::{Context, Result, bail};
 
 use super::suite::interrupted;
@@ -39,6 +41,25 @@ impl Dialogue {
                 bail!("waited for {text:?}, but {outcome}; the console:\n{tail}");
             }
         }
+    }
+
+    /// Waits until lines with all of these texts have appeared, in any order.
+    pub(super) fn expect_all(&mut self, texts: &[&str]) -> Result<()> {
+        let mut missing = texts.to_vec();
+        while let Some(first) = missing.first() {
+            let line = self
+                .expect("\n")
+                .with_context(|| format!("waited for {first:?}"))?;
+            missing.retain(|text| !line.contains(text));
+        }
+        Ok(())
+    }
+
+    /// Returns everything that the machine has printed, looked at or not.
+    pub(super) fn all(&self) -> Result<String> {
+        let path = self.session.log_path();
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Waits until the guest powers off, and returns what it printed last.

@@ -1,5 +1,7 @@
 //! The small bare-metal guests, each of which checks its machine and says so.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 
 use super::suite::{Context, Run, Test, Verdict};
@@ -44,14 +46,27 @@ fn test(name: &str, title: String, pcpus: u32) -> Test {
     }
 }
 
-/// Runs the guest until it powers off; what it has printed is its verdict.
-fn passes(run: &Run<'_>, name: &str, pcpus: u32) -> Result<Verdict> {
-    let program = run
+/// Describes a small virtual machine of two vCPUs that boots a guest.
+pub(super) fn small(run: &Run<'_>, name: &str, guest: &str, bootargs: &str) -> Result<VmSpec> {
+    let mut vm = VmSpec::new(Boot::Kernel(program(run, guest)?));
+    name.clone_into(&mut vm.name);
+    (vm.vcpus, vm.memory_mib) = (2, 16);
+    vm.append(bootargs);
+    Ok(vm)
+}
+
+/// Builds a guest.
+fn program(run: &Run<'_>, name: &str) -> Result<PathBuf> {
+    let directory = run
         .context
         .workspace
-        .build_for_target(PACKAGE, &["--bin", name])?
-        .join(name);
-    let vm = VmSpec::new(Boot::Kernel(program));
+        .build_for_target(PACKAGE, &["--bin", name])?;
+    Ok(directory.join(name))
+}
+
+/// Runs the guest until it powers off; what it has printed is its verdict.
+fn passes(run: &Run<'_>, name: &str, pcpus: u32) -> Result<Verdict> {
+    let vm = VmSpec::new(Boot::Kernel(program(run, name)?));
     let guest = run.talk(vm, |machine| machine.pcpus = pcpus)?;
     let printed = guest.power_off()?;
     let failure = format!("guest {name}: FAILED");
