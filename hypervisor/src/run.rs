@@ -103,6 +103,10 @@ impl<H: AxVCpuHal> Scheduler<H> {
         let Some(vcpu) = self.queue.get_mut(index) else {
             return;
         };
+        if !vcpu.vm().try_enter() {
+            // It has been paused just now.
+            return self.queue.put_back(index, began, true);
+        }
         let who = (vcpu.vm().id(), vcpu.id());
         vcpu.begin_turn(began, waited, !hypervisor.cpus().is_shared(cpu.id()));
         vcpu.set_turn_end(end);
@@ -119,6 +123,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         hypervisor.cpus().note_running(cpu.id(), None);
         vcpu.mailbox().set_doing(Doing::Ready);
         let now = cpu.now_ticks();
+        vcpu.vm().leave(now);
         vcpu.time().end_turn(now - began);
         self.queue.charge(index, now - began);
         self.finish_turn(hypervisor, index, outcome, now);

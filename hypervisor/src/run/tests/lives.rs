@@ -122,11 +122,15 @@ proptest! {
                 break;
             }
         }
-        // Every VM that is not off comes to rest, and can be halted and go on.
+        // Every VM that is not off comes to rest. One that was paused just now goes
+        // on once its vCPUs have left the guest.
         for vm in 0..VMS {
             for vcpu in 0..2 {
                 rig.script(vm, vcpu).clear();
             }
+        }
+        rig.settle();
+        for vm in 0..VMS {
             apply(&mut rig, Event::Resume(vm));
         }
         if !rig.hypervisor.is_over() {
