@@ -8,6 +8,7 @@ mod idle;
 mod images;
 mod linux;
 mod outcome;
+mod refusals;
 mod sharing;
 mod suite;
 
@@ -74,6 +75,7 @@ pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Resu
 fn all(context: &Context<'_>) -> Vec<Test> {
     let mut tests = images::tests(context);
     tests.extend(outcome::tests());
+    tests.extend(refusals::tests());
     tests.extend(firmware::tests());
     tests.extend(linux::tests());
     tests.extend(sharing::tests());
