@@ -210,7 +210,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
     }
 
     /// Sleeps until an interrupt or the next deadline.
-    fn idle<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
+    fn idle<C: Cpu<Hal = H>>(&self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
         let cpus = hypervisor.cpus();
         cpus.offer(cpu.id());
         if self.boots.is_empty() && !cpus.is_called(cpu.id()) && !self.is_anybody_called() {

@@ -5,15 +5,12 @@
 //! now and then if it is a little less, so that nobody has half a CPU for ever
 //! where others have a whole one.
 
-use alloc::boxed::Box;
-
 use arm_vcpu::AxVCpuHal;
 
 use super::{Scheduler, may_run};
 use crate::cpu::PcpuId;
 use crate::machine::Hypervisor;
 use crate::sched::{CpuSet, Message};
-use crate::vcpu::Vcpu;
 
 /// After how many turns that were used up a vCPU goes to a CPU on which there is
 /// only one less.
@@ -104,9 +101,8 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// Moves a vCPU that is ready to another CPU.
     fn send_away(&mut self, hypervisor: &Hypervisor<H>, index: usize, target: PcpuId) {
         if let Some(moving) = self.queue.leave(index) {
-            let vcpu: &Box<Vcpu<H>> = &moving.item;
-            vcpu.time().moved();
-            vcpu.mailbox().move_to(target);
+            moving.item.time().moved();
+            moving.item.mailbox().move_to(target);
             hypervisor.send(target, Message::Arrival(moving));
         }
     }
