@@ -3,13 +3,13 @@
 mod balance;
 mod resting;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use alloc::boxed::Box;
 use arm_vcpu::{AxVCpuHal, VcpuError};
 use vm_contract::{VcpuId, VmId};
 
-use crate::cpu::{Cpu, PhysicalInterrupt};
+use crate::cpu::{Cpu, PcpuId, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
@@ -100,6 +100,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
     ) {
         let began = cpu.now_ticks();
         let end = self.end_of_turn(hypervisor, cpu.id(), began);
+        let alone = self.boots.is_empty() && !hypervisor.cpus().is_shared(cpu.id());
         let Some(vcpu) = self.queue.get_mut(index) else {
             return;
         };
@@ -108,7 +109,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
             return self.queue.put_back(index, began, true);
         }
         let who = (vcpu.vm().id(), vcpu.id());
-        vcpu.begin_turn(began, waited, !hypervisor.cpus().is_shared(cpu.id()));
+        vcpu.begin_turn(began, waited, alone);
         vcpu.set_turn_end(end);
         vcpu.mailbox().set_doing(Doing::Running);
         vcpu.expire(began);
@@ -174,12 +175,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
 
     /// Returns when a turn that begins at `now` has to be interrupted: at its
     /// end, if somebody waits for that, or to look after somebody who rests.
-    fn end_of_turn(
-        &self,
-        hypervisor: &Hypervisor<H>,
-        cpu: crate::cpu::PcpuId,
-        now: u64,
-    ) -> Option<u64> {
+    fn end_of_turn(&self, hypervisor: &Hypervisor<H>, cpu: PcpuId, now: u64) -> Option<u64> {
         let slice = match self.boots.is_empty() {
             true => self.queue.turn_end(|vcpu| may_run(vcpu)),
             false => Some(now + hypervisor.slice_ticks()),
