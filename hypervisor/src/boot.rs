@@ -17,7 +17,7 @@ use arm_vcpu::{Aarch64PerCpu, IdRegisters};
 use arm_vgic_v3::El2Ich;
 use dtb_platform::{
     BlobError, ConfigError, CpuStatus, EnableMethod, HostOptions, MachineFacts, Platform, VmConfig,
-    vm_configs,
+    vm_configs_on,
 };
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
@@ -325,13 +325,7 @@ fn judged_configs(
         (image(), "the hypervisor"),
         (page_aligned(blob_range), "the device tree"),
     ];
-    let machine = MachineFacts::of(platform, &occupied);
-    let configs = vm_configs(blob)?.into_iter().map(|config| {
-        let config = config?;
-        machine.check(&config)?;
-        Ok(config)
-    });
-    Ok(configs.collect())
+    vm_configs_on(blob, &MachineFacts::of(platform, &occupied))
 }
 
 /// Reports a VM that is refused; it keeps its number all the same.

@@ -55,6 +55,16 @@ pub trait Machine: Sync {
     /// caches, and to instruction fetches: a guest starts with its MMU off.
     fn clean_to_coherency(&self, range: HostPhysAddrRange);
 
+    /// Zeroes `range`, also for accesses that bypass the caches.
+    ///
+    /// # Safety
+    /// It is memory that Rust knows nothing of and that the caller may overwrite.
+    #[expect(
+        unsafe_code,
+        reason = "whole frames are cleared in the machine's own way"
+    )]
+    unsafe fn clear(&self, range: HostPhysAddrRange);
+
     /// Makes earlier writes to stage-2 tables visible to the table walkers.
     fn publish_tables(&self);
 

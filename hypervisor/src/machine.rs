@@ -425,10 +425,10 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     /// [`VmError`] if it is not paused.
     pub fn resume(&self, id: VmId) -> Result<(), VmError> {
         let vm = self.running_vm(id)?;
-        if vm.resume() {
-            Ok(())
-        } else {
-            Err(VmError::Is("not paused"))
+        match vm.resume() {
+            true => Ok(()),
+            false if vm.is_paused() => Err(VmError::Busy),
+            false => Err(VmError::Is("not paused")),
         }
     }
 

@@ -3,13 +3,13 @@
 mod balance;
 mod resting;
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use alloc::boxed::Box;
 use arm_vcpu::{AxVCpuHal, VcpuError};
 use vm_contract::{VcpuId, VmId};
 
-use crate::cpu::{Cpu, PhysicalInterrupt};
+use crate::cpu::{Cpu, PcpuId, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
@@ -100,11 +100,16 @@ impl<H: AxVCpuHal> Scheduler<H> {
     ) {
         let began = cpu.now_ticks();
         let end = self.end_of_turn(hypervisor, cpu.id(), began);
+        let alone = self.boots.is_empty() && !hypervisor.cpus().is_shared(cpu.id());
         let Some(vcpu) = self.queue.get_mut(index) else {
             return;
         };
+        if !vcpu.vm().try_enter() {
+            // It has been paused just now.
+            return self.queue.put_back(index, began, true);
+        }
         let who = (vcpu.vm().id(), vcpu.id());
-        vcpu.begin_turn(began, waited, !hypervisor.cpus().is_shared(cpu.id()));
+        vcpu.begin_turn(began, waited, alone);
         vcpu.set_turn_end(end);
         vcpu.mailbox().set_doing(Doing::Running);
         vcpu.expire(began);
@@ -119,6 +124,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         hypervisor.cpus().note_running(cpu.id(), None);
         vcpu.mailbox().set_doing(Doing::Ready);
         let now = cpu.now_ticks();
+        vcpu.vm().leave(now);
         vcpu.time().end_turn(now - began);
         self.queue.charge(index, now - began);
         self.finish_turn(hypervisor, index, outcome, now);
@@ -169,12 +175,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
 
     /// Returns when a turn that begins at `now` has to be interrupted: at its
     /// end, if somebody waits for that, or to look after somebody who rests.
-    fn end_of_turn(
-        &self,
-        hypervisor: &Hypervisor<H>,
-        cpu: crate::cpu::PcpuId,
-        now: u64,
-    ) -> Option<u64> {
+    fn end_of_turn(&self, hypervisor: &Hypervisor<H>, cpu: PcpuId, now: u64) -> Option<u64> {
         let slice = match self.boots.is_empty() {
             true => self.queue.turn_end(|vcpu| may_run(vcpu)),
             false => Some(now + hypervisor.slice_ticks()),
@@ -205,7 +206,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
     }
 
     /// Sleeps until an interrupt or the next deadline.
-    fn idle<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
+    fn idle<C: Cpu<Hal = H>>(&self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
         let cpus = hypervisor.cpus();
         cpus.offer(cpu.id());
         if self.boots.is_empty() && !cpus.is_called(cpu.id()) && !self.is_anybody_called() {

@@ -184,6 +184,11 @@ fn boot(vm: Arc<Vm>) {
 
 /// Returns a VM with `vcpus` vCPUs, at most four, started: vCPU 0 is on.
 pub(crate) fn vm(vcpus: u16) -> Arc<Vm> {
+    vm_on_board(vcpus).0
+}
+
+/// Returns the same, and the machine on which it is.
+pub(crate) fn vm_on_board(vcpus: u16) -> (Arc<Vm>, &'static FakeBoard) {
     let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
     let console = Console::new(Box::new(FakeUart::default()));
     let builder = builder(machine, console, frame_pool(8 << 20));
@@ -195,5 +200,5 @@ pub(crate) fn vm(vcpus: u16) -> Arc<Vm> {
         .expect("a good configuration");
     let vm = Arc::new(vm);
     boot(Arc::clone(&vm));
-    vm
+    (vm, machine)
 }

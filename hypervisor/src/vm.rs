@@ -113,6 +113,9 @@ pub struct Vm {
     /// CNTVOFF_EL2: the system counter when the VM was built, and the time that
     /// it was paused.
     counter_offset: AtomicU64,
+    /// vCPUs that have their turn.
+    inside: AtomicU16,
+    /// When the last vCPU left the guest, while the VM is paused.
     paused_at: AtomicU64,
     serial: Arc<DeviceLock<Pl011<GuestSerial>>>,
     serial_intid: IntId,
@@ -284,7 +287,7 @@ impl Vm {
             Phase::Paused => halt::PAUSED,
             Phase::Stopping(_) => halt::STOPPING,
         };
-        self.halt.store(halt, Ordering::Release);
+        self.halt.store(halt, Ordering::SeqCst);
     }
 
     /// Tells whether a vCPU is on.
@@ -323,11 +326,12 @@ impl Vm {
         })
     }
 
-    /// Lets a paused VM go on where it was; `false` if it is not paused.
+    /// Lets a paused VM go on where it was; `false` if it is not paused, or has
+    /// been for so short a time that a vCPU has not left the guest yet.
     #[must_use]
     pub fn resume(&self) -> bool {
         self.change_power(None, |power| {
-            let resumed = power.resume();
+            let resumed = self.inside.load(Ordering::SeqCst) == 0 && power.resume();
             if resumed {
                 let since = self.paused_at.load(Ordering::Relaxed);
                 let pause = self.machine.now_ticks().saturating_sub(since);
@@ -335,6 +339,30 @@ impl Vm {
             }
             resumed
         })
+    }
+
+    /// Records that a vCPU begins a turn; `false` if the VM is paused, so that it
+    /// must not.
+    ///
+    /// Between this and [`leave`](Self::leave) the counter's offset does not change:
+    /// either this sees that the VM is paused, or `resume` sees the vCPU.
+    #[must_use]
+    pub fn try_enter(&self) -> bool {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let may = self.halt.load(Ordering::SeqCst) != halt::PAUSED;
+        if !may {
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+        }
+        may
+    }
+
+    /// Records that a vCPU ends its turn at `now`. If the VM is paused, its time
+    /// stands still from then on.
+    pub fn leave(&self, now: u64) {
+        if self.is_paused() {
+            self.paused_at.fetch_max(now, Ordering::Relaxed);
+        }
+        self.inside.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Changes the power state, and has every vCPU look at it.
@@ -423,3 +451,6 @@ impl Vm {
 
 /// The conduit by which guests are told to call; the other works as well.
 const GUEST_CONDUIT: Conduit = Conduit::Hvc;
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use dtb_platform::HostOptions;
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -56,7 +58,7 @@ pub(crate) struct QemuOptions {
     /// Run the virtual machines that this TOML file describes
     ///
     /// docs/vm-configuration.md lists the keys; examples are in examples/vms.
-    /// --pcpus and --cpu win over the file.
+    /// --pcpus, --cpu and --slice win over the file.
     #[arg(
         long,
         value_name = "FILE.toml",
@@ -93,6 +95,15 @@ pub(crate) struct QemuOptions {
     /// --multi-vm, else as many as virtual ones]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) pcpus: Option<u32>,
+
+    /// How long a virtual CPU runs while others of its priority wait [default: 10]
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        value_parser = clap::value_parser!(u32).range(slices()),
+        conflicts_with = "bare"
+    )]
+    pub(crate) slice: Option<u32>,
 
     /// Memory of each guest [default: 512]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(8..=65536))]
@@ -144,6 +155,12 @@ pub(crate) struct QemuOptions {
     /// The machine has no EL2 then. This is the yardstick for comparisons.
     #[arg(long)]
     pub(crate) bare: bool,
+}
+
+/// The slices that there may be, in milliseconds.
+fn slices() -> RangeInclusive<i64> {
+    let (first, last) = HostOptions::SLICES_MS.into_inner();
+    first.into()..=last.into()
 }
 
 const QEMU_EXIT_STATUS: &str = "\
@@ -210,6 +227,10 @@ mod tests {
         assert!(parse("xtask qemu --linux --exec true --pcpus 2").is_ok());
         assert!(parse("xtask qemu --multi-vm --vcpus 2 --mem 256 --append quiet").is_ok());
         assert!(parse("xtask qemu --vms f --pcpus 2 --cpu cortex-a53 --gdb").is_ok());
+        assert!(parse("xtask qemu --vms f --slice 1000").is_ok());
+        assert!(parse("xtask qemu --linux --slice 0").is_err());
+        assert!(parse("xtask qemu --linux --slice 1001").is_err());
+        assert!(parse("xtask qemu --linux-smp --bare --slice 5").is_err());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use instructions::Counting;
 use session::{Outcome, Session};
 use spec::VmSpec;
 
-pub(crate) use prepare::Prepared;
+pub(crate) use prepare::{Prepared, problem};
 
 /// The log's name in `target/run`.
 const CONSOLE_LOG: &str = "console.log";

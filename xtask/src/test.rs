@@ -12,6 +12,7 @@ mod linux;
 mod lives;
 mod monitor;
 mod outcome;
+mod refusals;
 mod sharing;
 mod suite;
 
@@ -78,6 +79,7 @@ pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Resu
 fn all(context: &Context<'_>) -> Vec<Test> {
     let mut tests = images::tests(context);
     tests.extend(outcome::tests());
+    tests.extend(refusals::tests());
     tests.extend(firmware::tests());
     tests.extend(context::tests());
     tests.extend(lives::tests());

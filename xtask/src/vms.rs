@@ -14,13 +14,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use dtb_platform::{HostOptions, Placement, VmConfig, layout};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use entry::{Entry, Source};
 
 /// How many virtual or physical CPUs there may be.
-const CPUS: RangeInclusive<u32> = 1..=256;
+const CPUS: RangeInclusive<u32> = 1..=layout::MAX_VCPUS as u32;
 /// How much memory a virtual machine may have, in MiB.
 const MEMORY_MIB: RangeInclusive<u64> = 8..=65536;
 /// What a virtual machine has that does not say.
@@ -29,12 +30,13 @@ const USUAL_MEMORY_MIB: u64 = 512;
 
 /// What the keys may be.
 mod allowed {
-    pub(super) const CPUS: &str = "an integer from 1 to 256";
     pub(super) const CPU: &str = "a CPU model as QEMU names it, such as \"cortex-a53\"";
     pub(super) const MEMORY: &str =
         "8 to 65536 MiB, as an integer of MiB or as \"512 MiB\" or \"2 GiB\"";
     pub(super) const NAME: &str = "a letter, then letters, digits or ,._+- and at most 31 in all";
     pub(super) const BOOTARGS: &str = "a string without control characters";
+    pub(super) const CPU_SET: &str =
+        "a list of numbers of physical CPUs, at least one and none twice";
     pub(super) const EXEC: &str = "a shell command that is not empty";
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Description {
     pub(crate) pcpus: u32,
     /// The CPU model, if the file names one.
     pub(crate) cpu: Option<String>,
+    /// The length of slices in milliseconds, if the file says it.
+    pub(crate) slice_ms: Option<u32>,
     pub(crate) vms: Vec<Vm>,
 }
 
@@ -57,8 +61,9 @@ pub(crate) struct Vm {
     pub(crate) bootargs: Option<String>,
     pub(crate) vcpus: u32,
     pub(crate) memory_mib: u64,
-    /// A physical CPU for each virtual one, or nothing.
-    pub(crate) affinity: Vec<u32>,
+    pub(crate) placement: Placement,
+    pub(crate) weight: u32,
+    pub(crate) priority: u8,
 }
 
 /// What a virtual machine starts with.
@@ -81,6 +86,7 @@ pub(crate) enum Start {
 struct MachineTable {
     pcpus: Option<Spanned<Value>>,
     cpu: Option<Spanned<Value>>,
+    slice: Option<Spanned<Value>>,
     #[serde(default)]
     vm: Vec<Spanned<VmTable>>,
 }
@@ -100,6 +106,10 @@ struct VmTable {
     vcpus: Option<Spanned<Value>>,
     memory: Option<Spanned<Value>>,
     affinity: Option<Spanned<Value>>,
+    #[serde(rename = "cpu-set")]
+    cpu_set: Option<Spanned<Value>>,
+    weight: Option<Spanned<Value>>,
+    priority: Option<Spanned<Value>>,
 }
 
 impl Description {
@@ -116,11 +126,15 @@ impl Description {
         let table: MachineTable = source.deserialize()?;
         let written = source
             .entry("pcpus", &table.pcpus)
-            .map(|entry| entry.number(&CPUS, allowed::CPUS))
+            .map(|entry| entry.number(&CPUS, ""))
             .transpose()?;
         let cpu = source
             .entry("cpu", &table.cpu)
             .map(|entry| entry.text(allowed::CPU, |model| !model.is_empty()))
+            .transpose()?;
+        let slice_ms = source
+            .entry("slice", &table.slice)
+            .map(|entry| entry.number(&HostOptions::SLICES_MS, "of milliseconds "))
             .transpose()?;
         if table.vm.is_empty() {
             return Err(anyhow!(
@@ -143,8 +157,8 @@ impl Description {
             {
                 return Err(entry.refuse("a name that no other [[vm]] has"));
             }
-            if let Some(entry) = reader.get("affinity")
-                && vm.affinity.iter().any(|cpu| *cpu >= pcpus)
+            if let Some(entry) = reader.get("affinity").or(reader.get("cpu-set"))
+                && vm.placement.named().iter().any(|cpu| *cpu >= pcpus)
             {
                 return Err(entry.refuse(format_args!(
                     "numbers below {pcpus}, which is how many physical CPUs there are"
@@ -154,6 +168,7 @@ impl Description {
         Ok(Self {
             pcpus,
             cpu: cpu.map(str::to_owned),
+            slice_ms,
             vms,
         })
     }
@@ -182,6 +197,9 @@ impl<'a> VmReader<'a> {
             ("vcpus", &keys.vcpus),
             ("memory", &keys.memory),
             ("affinity", &keys.affinity),
+            ("cpu-set", &keys.cpu_set),
+            ("weight", &keys.weight),
+            ("priority", &keys.priority),
         ];
         Self {
             source,
@@ -208,7 +226,7 @@ impl<'a> VmReader<'a> {
         let name = name.text(allowed::NAME, is_name)?;
         let vcpus = self
             .get("vcpus")
-            .map(|entry| entry.number(&CPUS, allowed::CPUS))
+            .map(|entry| entry.number(&CPUS, ""))
             .transpose()?
             .unwrap_or(USUAL_VCPUS);
         let memory = self.get("memory").map(|entry| {
@@ -222,6 +240,10 @@ impl<'a> VmReader<'a> {
             text.map(str::to_owned)
         });
         let initrd = self.get("initrd").map(|entry| entry.file()).transpose()?;
+        let weight = self.get("weight");
+        let weight = weight.map(|entry| entry.number(&VmConfig::WEIGHTS, ""));
+        let priority = self.get("priority");
+        let priority = priority.map(|entry| entry.number(&VmConfig::PRIORITIES, ""));
         Ok(Vm {
             name: name.to_owned(),
             start,
@@ -229,7 +251,9 @@ impl<'a> VmReader<'a> {
             bootargs: bootargs.transpose()?,
             vcpus,
             memory_mib: memory.transpose()?.unwrap_or(USUAL_MEMORY_MIB),
-            affinity: self.affinity(vcpus)?,
+            placement: self.placement(vcpus)?,
+            weight: weight.transpose()?.unwrap_or(VmConfig::USUAL_WEIGHT),
+            priority: priority.transpose()?.unwrap_or(VmConfig::USUAL_PRIORITY),
         })
     }
 
@@ -286,21 +310,30 @@ impl<'a> VmReader<'a> {
         command.transpose()
     }
 
-    /// Returns the numbers of CPUs, which may not exist.
-    fn affinity(&self, vcpus: u32) -> Result<Vec<u32>> {
-        let Some(entry) = self.get("affinity") else {
-            return Ok(Vec::new());
-        };
-        let cpus = entry.value().as_array().and_then(|list| {
-            let number = |value: &Value| u32::try_from(value.as_integer()?).ok();
-            list.iter().map(number).collect::<Option<Vec<_>>>()
-        });
-        cpus.filter(|cpus| cpus.len() == vcpus as usize)
-            .ok_or_else(|| {
-                let allowed = "a list with the number of a physical CPU for each virtual one";
-                entry.refuse(format_args!("{allowed}, of which there are {vcpus}"))
-            })
+    /// Returns which CPUs, which may not exist, run the virtual ones.
+    fn placement(&self, vcpus: u32) -> Result<Placement> {
+        match (self.get("affinity"), self.get("cpu-set")) {
+            (None, None) => Ok(Placement::Automatic),
+            (Some(entry), None) => cpu_numbers(entry.value())
+                .filter(|cpus| cpus.len() == vcpus as usize)
+                .map(Placement::Pinned)
+                .ok_or_else(|| {
+                    let allowed = "a list with the number of a physical CPU for each virtual one";
+                    entry.refuse(format_args!("{allowed}, of which there are {vcpus}"))
+                }),
+            (None, Some(entry)) => cpu_numbers(entry.value())
+                .filter(|cpus| !cpus.is_empty() && BTreeSet::from_iter(cpus).len() == cpus.len())
+                .map(Placement::Within)
+                .ok_or_else(|| entry.refuse(allowed::CPU_SET)),
+            (Some(_), Some(entry)) => Err(entry.misplaced("not allowed beside affinity")),
+        }
     }
+}
+
+/// Reads a list of numbers of CPUs.
+fn cpu_numbers(value: &Value) -> Option<Vec<u32>> {
+    let number = |value: &Value| u32::try_from(value.as_integer()?).ok();
+    value.as_array()?.iter().map(number).collect()
 }
 
 /// Reads an amount of memory: an integer of MiB, or a text with a unit.

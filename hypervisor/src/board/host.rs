@@ -1,4 +1,5 @@
 //! What all CPUs share of the hardware, behind the library's trait.
+#![expect(unsafe_code, reason = "clears memory")]
 
 use alloc::vec::Vec;
 
@@ -24,6 +25,11 @@ impl Machine for Host {
 
     fn clean_to_coherency(&self, range: HostPhysAddrRange) {
         cache::clean_to_coherency(range.start.into(), range.end.into());
+    }
+
+    unsafe fn clear(&self, range: HostPhysAddrRange) {
+        // SAFETY: as the caller promises.
+        unsafe { cache::clear(range.start.into(), range.end.into()) };
     }
 
     fn publish_tables(&self) {

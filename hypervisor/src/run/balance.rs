@@ -5,15 +5,12 @@
 //! now and then if it is a little less, so that nobody has half a CPU for ever
 //! where others have a whole one.
 
-use alloc::boxed::Box;
-
 use arm_vcpu::AxVCpuHal;
 
-use super::Scheduler;
+use super::{Scheduler, may_run};
 use crate::cpu::PcpuId;
 use crate::machine::Hypervisor;
 use crate::sched::{CpuSet, Message};
-use crate::vcpu::Vcpu;
 
 /// After how many turns that were used up a vCPU goes to a CPU on which there is
 /// only one less.
@@ -22,8 +19,8 @@ const PATIENCE: u32 = 16;
 impl<H: AxVCpuHal> Scheduler<H> {
     /// Sends vCPUs that wait here to CPUs where they need not, or not as long.
     pub(super) fn balance(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
-        if self.queue.load() < 2 {
-            hypervisor.cpus().publish_load(here, self.queue.load(), 0);
+        if self.load() < 2 {
+            hypervisor.cpus().publish_load(here, self.load(), 0);
             return;
         }
         self.publish(hypervisor, here);
@@ -33,31 +30,39 @@ impl<H: AxVCpuHal> Scheduler<H> {
         }
     }
 
+    /// Returns how many vCPUs want this CPU.
+    fn load(&self) -> usize {
+        self.queue.load(|vcpu| may_run(vcpu))
+    }
+
+    /// Returns those that wait for this CPU.
+    fn waiting(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.queue.waiting(|vcpu| may_run(vcpu))
+    }
+
     fn publish(&self, hypervisor: &Hypervisor<H>, here: PcpuId) {
         let movable = if self.has_spare() {
             self.movable().count()
         } else {
             0
         };
-        hypervisor
-            .cpus()
-            .publish_load(here, self.queue.load(), movable);
+        hypervisor.cpus().publish_load(here, self.load(), movable);
     }
 
     /// Tells whether somebody remains to be run here if one of those that wait
     /// goes away.
     fn has_spare(&self) -> bool {
-        let waiting = self.queue.waiting().count();
-        waiting > usize::from(self.queue.load() == waiting)
+        let waiting = self.waiting().count();
+        waiting > usize::from(self.load() == waiting)
     }
 
     /// Returns those that wait and may run elsewhere: number, since when each has
     /// been here, and where it may run.
     fn movable(&self) -> impl Iterator<Item = (usize, u64, CpuSet)> {
-        self.queue.waiting().filter_map(|(index, arrived)| {
+        self.waiting().filter_map(|(index, arrived)| {
             let vcpu = self.queue.get(index)?;
             let set = vcpu.vm().cpu_set(vcpu.id());
-            (set.len() > 1 && !vcpu.vm().is_paused()).then_some((index, arrived, set))
+            (set.len() > 1).then_some((index, arrived, set))
         })
     }
 
@@ -75,7 +80,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
             return idle;
         }
         let margin = if self.used_turns >= PATIENCE { 1 } else { 2 };
-        let most = self.queue.load().checked_sub(margin)?;
+        let most = self.load().checked_sub(margin)?;
         let found = self
             .movable()
             .filter_map(|(index, arrived, set)| {
@@ -96,9 +101,8 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// Moves a vCPU that is ready to another CPU.
     fn send_away(&mut self, hypervisor: &Hypervisor<H>, index: usize, target: PcpuId) {
         if let Some(moving) = self.queue.leave(index) {
-            let vcpu: &Box<Vcpu<H>> = &moving.item;
-            vcpu.time().moved();
-            vcpu.mailbox().move_to(target);
+            moving.item.time().moved();
+            moving.item.mailbox().move_to(target);
             hypervisor.send(target, Message::Arrival(moving));
         }
     }

@@ -150,11 +150,12 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns how many are ready or run.
+    /// Returns how many of those that `may` run are ready or run.
     #[must_use]
-    pub fn load(&self) -> usize {
-        let rests = |place: &Place| matches!(place.state, State::Resting(_));
-        self.items.iter().filter(|(place, _)| !rests(place)).count()
+    pub fn load(&self, may: impl Fn(&T) -> bool) -> usize {
+        let wants =
+            |(place, item): &&(Place, T)| !matches!(place.state, State::Resting(_)) && may(item);
+        self.items.iter().filter(wants).count()
     }
 
     /// Takes one in that comes from another CPU or is new.
@@ -311,15 +312,16 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns the numbers of those that are ready, except for the one whose turn
-    /// goes on, and since when each has been on this CPU, relative to the others.
-    pub fn waiting(&self) -> impl Iterator<Item = (usize, u64)> {
+    /// Returns the numbers of those that are ready and `may` run, except for the one
+    /// whose turn goes on, and since when each has been on this CPU, relative to the
+    /// others.
+    pub fn waiting(&self, may: impl Fn(&T) -> bool) -> impl Iterator<Item = (usize, u64)> {
         let in_turn = self.turn.map(|turn| turn.index);
         self.items
             .iter()
             .enumerate()
-            .filter(move |(index, (place, _))| {
-                matches!(place.state, State::Ready(_)) && Some(*index) != in_turn
+            .filter(move |(index, (place, item))| {
+                matches!(place.state, State::Ready(_)) && Some(*index) != in_turn && may(item)
             })
             .map(|(index, (place, _))| (index, place.arrived))
     }

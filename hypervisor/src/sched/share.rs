@@ -1,10 +1,12 @@
 //! How much of a CPU a vCPU is to have.
 
+use dtb_platform::VmConfig;
+
 /// How many priorities there are.
-pub const LEVELS: usize = 8;
+pub const LEVELS: usize = *VmConfig::PRIORITIES.end() as usize + 1;
 
 /// The most that a weight can be.
-const MAX_WEIGHT: u32 = 10_000;
+const MAX_WEIGHT: u32 = *VmConfig::WEIGHTS.end();
 
 /// Weight and priority of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,14 +16,14 @@ pub struct Share {
 }
 
 impl Share {
-    /// Makes a share. A weight counts relative to the others' of the same
-    /// priority and lies between 1 and 10,000; a priority is below [`LEVELS`],
-    /// and higher ones go first. What lies outside is brought to the nearest.
+    /// Makes a share of one of [`VmConfig::WEIGHTS`], which counts relative to
+    /// the others' of the same priority, and one of [`VmConfig::PRIORITIES`], of
+    /// which higher ones go first. What lies outside is brought to the nearest.
     #[must_use]
     pub fn new(weight: u32, priority: u8) -> Self {
         Self {
-            weight: weight.clamp(1, MAX_WEIGHT),
-            priority: priority.min(LEVELS as u8 - 1),
+            weight: weight.clamp(*VmConfig::WEIGHTS.start(), MAX_WEIGHT),
+            priority: priority.min(*VmConfig::PRIORITIES.end()),
         }
     }
 
@@ -47,6 +49,6 @@ impl Share {
 
 impl Default for Share {
     fn default() -> Self {
-        Self::new(100, 0)
+        Self::new(VmConfig::USUAL_WEIGHT, VmConfig::USUAL_PRIORITY)
     }
 }

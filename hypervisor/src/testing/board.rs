@@ -64,6 +64,13 @@ impl Machine for FakeBoard {
 
     fn clean_to_coherency(&self, _range: HostPhysAddrRange) {}
 
+    #[expect(unsafe_code, reason = "frames are raw memory")]
+    unsafe fn clear(&self, range: HostPhysAddrRange) {
+        let start = core::ptr::with_exposed_provenance_mut::<u8>(range.start.into());
+        // SAFETY: as the caller promises.
+        unsafe { start.write_bytes(0, range.size()) };
+    }
+
     fn publish_tables(&self) {}
 
     fn forget_guest(&self, _vttbr: u64) {

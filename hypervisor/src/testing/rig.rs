@@ -250,6 +250,15 @@ impl Rig {
             .min()
     }
 
+    /// Checks that no vCPU is on two CPUs.
+    pub(crate) fn assert_nobody_runs_twice(&self) {
+        let running = self.hypervisor.cpus().running();
+        let running: Vec<_> = running.filter_map(|(_, vcpu)| vcpu).collect();
+        for (n, vcpu) in running.iter().enumerate() {
+            assert!(!running[..n].contains(vcpu), "{vcpu:?} is on two CPUs");
+        }
+    }
+
     /// Tells whether the main loops of all CPUs have ended.
     pub(crate) fn is_over(&self) -> bool {
         self.baton.moods().iter().all(|mood| *mood == Mood::Gone)

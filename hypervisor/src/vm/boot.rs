@@ -61,13 +61,10 @@ impl Boot {
                 vm.reset_devices();
                 Stage::Memory(0)
             }
-            Stage::Memory(done) => match vm.ram().clear(done, STEP_BYTES) {
-                Some((range, done)) => {
-                    vm.machine.clean_to_coherency(range);
-                    Stage::Memory(done)
-                }
-                None => Stage::Image(0),
-            },
+            Stage::Memory(done) => vm
+                .ram()
+                .clear(vm.machine, done, STEP_BYTES)
+                .map_or(Stage::Image(0), Stage::Memory),
             Stage::Image(done) => match images.layout.flat() {
                 Some(address) => vm
                     .load_part(address, images.image, done)?

@@ -240,6 +240,7 @@ impl VmBuilder {
                 id_registers: Arc::clone(&self.host.id_registers),
             },
             counter_offset: AtomicU64::new(self.machine.now_ticks()),
+            inside: AtomicU16::new(0),
             paused_at: AtomicU64::new(0),
             serial,
             serial_intid: layout::UART.interrupt,

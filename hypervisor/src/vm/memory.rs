@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use s2_mmu::Permissions;
 use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, HostPhysAddrRange};
 
+use crate::cpu::Machine;
 use crate::frames::{FRAME_BYTES, FramePool, FrameRange};
 
 /// The largest piece in which memory is taken from the pool: one stage-2 block
@@ -122,10 +123,10 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Zeroes memory from `done` bytes on, counted through all segments, about
-    /// `most` bytes at a time. Returns what was zeroed and how many bytes are done
-    /// then; `None` if all were already.
-    pub fn clear(&self, done: usize, most: usize) -> Option<(HostPhysAddrRange, usize)> {
+    /// Zeroes memory from `done` bytes on, counted through all segments, at most
+    /// `most` bytes. Returns how many bytes are done then; `None` if all were
+    /// already.
+    pub fn clear(&self, machine: &dyn Machine, done: usize, most: usize) -> Option<usize> {
         let mut before = 0;
         for segment in &self.segments {
             let offset = done.checked_sub(before)?;
@@ -137,13 +138,11 @@ impl GuestRam {
             {
                 let length = left.min(most);
                 let start = segment.frames.start + offset;
-                let host = ptr::with_exposed_provenance_mut::<u8>(start.into());
-                // SAFETY: `length` bytes from there on are frames that this VM owns.
-                unsafe { host.write_bytes(0, length) };
-                return Some((
-                    HostPhysAddrRange::from_start_size(start, length),
-                    done + length,
-                ));
+                let range = HostPhysAddrRange::from_start_size(start, length);
+                // SAFETY: these are frames that this VM owns, and no Rust reference
+                // ever covers them.
+                unsafe { machine.clear(range) };
+                return Some(done + length);
             }
             before += segment.frames.size_bytes;
         }
@@ -287,7 +286,7 @@ impl Drop for GuestRam {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::testing::{self, FakeBoard};
 
     const RAM: Permissions = Permissions::all();
 
@@ -346,13 +345,13 @@ mod tests {
         for place in places {
             ram.load(GuestPhysAddr::from(place), b"x").expect("backed");
         }
-        let (mut done, mut cleared) = (0, 0);
-        while let Some((range, next)) = ram.clear(done, 0x1_5000) {
-            assert!((1..=0x1_5000).contains(&range.size()));
-            cleared += range.size();
+        let board = FakeBoard::new(1, 4, 0);
+        let mut done = 0;
+        while let Some(next) = ram.clear(&board, done, 0x1_5000) {
+            assert!((1..=0x1_5000).contains(&(next - done)));
             done = next;
         }
-        assert_eq!((cleared, done), (bytes, bytes));
+        assert_eq!(done, bytes);
         for place in places {
             let mut byte = [1];
             ram.read(GuestPhysAddr::from(place), &mut byte)

@@ -52,7 +52,7 @@ impl Space {
                 return Err(error.into());
             }
         };
-        let mut space = Self {
+        let space = Self {
             ram,
             root: stage2.root(),
             stage2: Some(RankedLock::new(stage2)),
@@ -64,7 +64,7 @@ impl Space {
         Ok(space)
     }
 
-    fn map_all(&mut self) -> Result<(), MapError> {
+    fn map_all(&self) -> Result<(), MapError> {
         let tlb = &mut MachineTlb(self.machine);
         let Some(stage2) = &self.stage2 else {
             return Ok(());

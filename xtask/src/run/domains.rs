@@ -1,10 +1,12 @@
 //! Names the virtual machines in the device tree that the hypervisor reads.
 
 use anyhow::{Context, Result};
-use dtb_platform::{BootModule, VmConfig, add_domains};
+use dtb_platform::{
+    BootModule, HostOptions, RawNode, VmConfig, add_bootargs, add_domains, add_nodes,
+};
 use vm_contract::{HostPhysAddr, HostPhysAddrRange};
 
-use super::spec::{Boot, VmSpec};
+use super::spec::{Boot, MachineSpec, VmSpec};
 
 /// Describes a virtual machine for the hypervisor. Its files take their
 /// addresses and sizes from `places`: what it boots first, then its RAM disk.
@@ -37,16 +39,38 @@ pub(crate) fn describe(
     })
 }
 
-/// Adds the virtual machines to the tree of the machine.
-pub(crate) fn add(tree: &[u8], domains: &[VmConfig]) -> Result<Vec<u8>> {
-    add_domains(tree, domains).context("cannot add the guests to the machine's device tree")
+/// Adds the virtual machines, each of which has its description among `domains`,
+/// and the hypervisor's own options to the tree of the machine.
+pub(crate) fn add(tree: &[u8], machine: &MachineSpec, domains: &[VmConfig]) -> Result<Vec<u8>> {
+    let vms = &machine.vms;
+    let tree = if vms.iter().all(|vm| vm.spoil.is_none()) {
+        add_domains(tree, domains)
+    } else {
+        let nodes: Vec<_> = domains.iter().zip(vms).map(spoiled).collect();
+        add_nodes(tree, &nodes)
+    };
+    let tree = tree.context("cannot add the guests to the machine's device tree")?;
+    let Some(slice_ms) = machine.slice_ms else {
+        return Ok(tree);
+    };
+    add_bootargs(&tree, &format!("{}={slice_ms}", HostOptions::SLICE))
+        .context("cannot add options to the machine's device tree")
+}
+
+fn spoiled((domain, vm): (&VmConfig, &VmSpec)) -> RawNode {
+    let mut node = RawNode::from(domain);
+    if let Some(spoil) = vm.spoil {
+        spoil(&mut node);
+    }
+    node
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::spec::Initrd;
     use super::*;
-    use dtb_platform::Placement;
+    use dtb_platform::{GuestGic, GuestTree, Placement, Platform, layout, vm_configs};
+    use vm_contract::GuestPhysAddrRange;
 
     #[test]
     fn files_are_taken_in_the_order_kernel_then_ramdisk() {
@@ -71,6 +95,57 @@ mod tests {
         assert_eq!(config.placement, vm.placement);
         assert_eq!((config.weight, config.priority), (7, 3));
         assert_eq!(places.next(), Some((0x3000, 0x30)));
+    }
+
+    /// A machine's tree: that of a guest is one.
+    fn host_tree() -> Vec<u8> {
+        let ram = [GuestPhysAddrRange::from_start_size(
+            layout::RAM.start,
+            1 << 30,
+        )];
+        let gic = GuestGic::V3 {
+            distributor: layout::GIC_DISTRIBUTOR,
+            redistributors: &layout::redistributor_regions(1),
+            its: None,
+        };
+        let vcpus = [layout::affinity(0)];
+        GuestTree::virt(&vcpus, &ram, gic).to_blob().unwrap()
+    }
+
+    /// Two machines, and how they are described.
+    fn two() -> (MachineSpec, [VmConfig; 2]) {
+        let vms = ["a", "b"].map(|name| {
+            let mut vm = VmSpec::new(Boot::Kernel("k".into()));
+            vm.name = name.to_owned();
+            vm
+        });
+        let mut places = std::iter::repeat((0x4800_0000, 0x1000));
+        let configs = vms.each_ref().map(|vm| describe(vm, &mut places).unwrap());
+        (MachineSpec::of(1, vms.into()), configs)
+    }
+
+    #[test]
+    fn a_slice_that_is_asked_for_is_an_option_of_the_hypervisor() {
+        let (mut machine, configs) = two();
+        let host = host_tree();
+        let options = |machine: &MachineSpec| {
+            let tree = add(&host, machine, &configs).unwrap();
+            let bootargs = Platform::from_fdt(&tree).unwrap().bootargs;
+            HostOptions::parse(&bootargs.unwrap_or_default())
+        };
+        assert_eq!(options(&machine), (HostOptions::default(), vec![]));
+        machine.slice_ms = Some(25);
+        let (options, refused) = options(&machine);
+        assert_eq!((options.slice_ms, refused), (25, vec![]));
+    }
+
+    #[test]
+    fn a_spoiled_node_is_written_between_good_ones() {
+        let (mut machine, configs) = two();
+        machine.vms[0].spoil = Some(|node| node.set_words("cpus", &[300]));
+        let tree = add(&host_tree(), &machine, &configs).unwrap();
+        let read = vm_configs(&tree).unwrap();
+        assert!(matches!(read.as_slice(), [Err(_), Ok(b)] if *b == configs[1]));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! command line is only a configuration.
 
 use anyhow::Result;
-use dtb_platform::Placement;
 
 use super::console;
 use super::exec::Execution;
@@ -33,6 +32,7 @@ pub(crate) fn machine(
     if let Some(cpu) = options.cpu {
         machine.cpu = cpu;
     }
+    machine.slice_ms = options.slice.or(machine.slice_ms);
     machine.qemu_args = options.qemu_arg;
     machine.gdb = options.gdb;
     machine.count_instructions = options.count_instructions.is_some();
@@ -112,6 +112,7 @@ fn described(guests: &Guests, description: Description) -> Result<MachineSpec> {
     if let Some(cpu) = description.cpu {
         machine.cpu = cpu;
     }
+    machine.slice_ms = description.slice_ms;
     Ok(machine)
 }
 
@@ -138,9 +139,9 @@ fn described_vm(guests: &Guests, described: Vm) -> Result<VmSpec> {
     vm.name = described.name;
     vm.vcpus = described.vcpus;
     vm.memory_mib = described.memory_mib;
-    if !described.affinity.is_empty() {
-        vm.placement = Placement::Pinned(described.affinity);
-    }
+    vm.placement = described.placement;
+    vm.weight = described.weight;
+    vm.priority = described.priority;
     Ok(vm)
 }
 
@@ -150,6 +151,7 @@ mod tests {
     use crate::cli::{Cli, Command};
     use crate::workspace::Workspace;
     use clap::Parser;
+    use dtb_platform::Placement;
 
     /// Fetches nothing unless Linux or U-Boot is asked for.
     fn guests() -> Guests {
@@ -189,10 +191,40 @@ mod tests {
     }
 
     #[test]
+    fn each_mode_is_only_a_number_of_cpus_and_machines() {
+        for (flags, pcpus, vms, vcpus) in [
+            ("--linux", 1, 1, 4),
+            ("--linux-smp", 4, 1, 4),
+            ("--multi-vm", 1, 2, 1),
+            ("--linux-smp --vcpus 2", 2, 1, 2),
+        ] {
+            // A kernel of one's own stands in for Debian's, which is fetched.
+            let words = ["x", "qemu"].into_iter().chain(flags.split(' '));
+            let Command::Qemu(mut options) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("not for QEMU: {flags}");
+            };
+            options.kernel = Some("k".into());
+            let machine = machine(&guests(), *options, None).unwrap();
+            assert_eq!((machine.pcpus, machine.vms.len()), (pcpus, vms), "{flags}");
+            for vm in &machine.vms {
+                assert_eq!(vm.vcpus, vcpus, "{flags}");
+                assert_eq!(vm.placement, Placement::Automatic, "{flags}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_slice_of_the_command_line_wins() {
+        assert_eq!(by_flags("--bios b").slice_ms, None);
+        assert_eq!(by_flags("--bios b --slice 20").slice_ms, Some(20));
+    }
+
+    #[test]
     fn a_described_machine_is_the_one_that_runs() {
         let description = Description {
             pcpus: 2,
             cpu: Some("cortex-a53".into()),
+            slice_ms: Some(5),
             vms: vec![Vm {
                 name: "web".into(),
                 start: Start::Kernel("k".into()),
@@ -200,7 +232,9 @@ mod tests {
                 bootargs: Some("quiet".into()),
                 vcpus: 2,
                 memory_mib: 32,
-                affinity: vec![1, 0],
+                placement: Placement::Pinned(vec![1, 0]),
+                weight: 200,
+                priority: 3,
             }],
         };
         let machine = described(&guests(), description).unwrap();
@@ -214,5 +248,7 @@ mod tests {
         assert!(!vm.offers_shell());
         assert_eq!(vm.bootargs.as_deref(), Some("quiet"));
         assert_eq!(vm.placement, Placement::Pinned(vec![1, 0]));
+        assert_eq!((vm.weight, vm.priority), (200, 3));
+        assert_eq!(machine.slice_ms, Some(5));
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::domains;
 use super::instructions::Counting;
@@ -36,13 +36,10 @@ impl Prepared {
     /// Builds and fetches what is missing and writes what QEMU will load. The
     /// console will be logged to a file called `log` in `target/run`.
     pub(crate) fn new(workspace: &Workspace, spec: &MachineSpec, log: &str) -> Result<Self> {
-        for vm in &spec.vms {
-            let file = vm.boot.file();
-            ensure!(
-                file.is_file(),
-                "{} does not exist or is no file",
-                file.display()
-            );
+        for file in spec.vms.iter().flat_map(VmSpec::files) {
+            if let Some(problem) = problem(file) {
+                bail!("{} {problem}", file.display());
+            }
         }
         toolchain::ensure_qemu()?;
         let runs = workspace.target().join("run");
@@ -92,6 +89,15 @@ impl Prepared {
     }
 }
 
+/// Says what keeps a file from being given to a guest.
+pub(crate) fn problem(file: &Path) -> Option<&'static str> {
+    match fs::metadata(file) {
+        Ok(data) if data.is_file() && data.len() == 0 => Some("is empty"),
+        Ok(data) if data.is_file() => None,
+        Ok(_) | Err(_) => Some("does not exist or is no file"),
+    }
+}
+
 /// Prepares the hypervisor and its guests.
 fn hypervisor(
     workspace: &Workspace,
@@ -131,7 +137,7 @@ fn hypervisor(
         .map(|vm| domains::describe(vm, &mut places))
         .collect::<Result<Vec<_>>>()?;
     let tree = directory.file("hypervisor.dtb");
-    fs::write(&tree, domains::add(&fs::read(&dump)?, &domains)?)?;
+    fs::write(&tree, domains::add(&fs::read(&dump)?, spec, &domains)?)?;
 
     let modules = files
         .into_iter()
@@ -167,14 +173,7 @@ fn bare(spec: &MachineSpec, directory: &RunDirectory) -> Result<(u64, Payload, P
 fn initrd_file(vm: &VmSpec, index: usize, directory: &RunDirectory) -> Result<Option<PathBuf>> {
     Ok(match &vm.initrd {
         None => None,
-        Some(Initrd::File(file)) => {
-            ensure!(
-                file.is_file(),
-                "{} does not exist or is no file",
-                file.display()
-            );
-            Some(file.clone())
-        }
+        Some(Initrd::File(file)) => Some(file.clone()),
         Some(Initrd::Built { archive, .. }) => {
             let file = directory.file(&format!("initramfs{index}.cpio"));
             fs::write(&file, archive)

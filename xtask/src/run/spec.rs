@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use dtb_platform::{Placement, VmConfig};
+use dtb_platform::{Placement, RawNode, VmConfig};
 
 use crate::guest::Guests;
 use crate::guest::initramfs::{self, Purpose};
@@ -19,6 +19,8 @@ pub(crate) struct MachineSpec {
     pub(crate) pcpus: u32,
     /// The CPU model as the user names it.
     pub(crate) cpu: String,
+    /// The length of slices in milliseconds, unless it is the usual one.
+    pub(crate) slice_ms: Option<u32>,
     pub(crate) qemu_args: Vec<String>,
     /// Whether to wait for a debugger.
     pub(crate) gdb: bool,
@@ -49,6 +51,8 @@ pub(crate) struct VmSpec {
     pub(crate) placement: Placement,
     pub(crate) weight: u32,
     pub(crate) priority: u8,
+    /// For tests: spoils the node that describes it to the hypervisor.
+    pub(crate) spoil: Option<fn(&mut RawNode)>,
 }
 
 /// What a virtual machine starts with.
@@ -92,6 +96,7 @@ impl MachineSpec {
             pcpus,
             vms,
             cpu: "max".to_owned(),
+            slice_ms: None,
             qemu_args: Vec::new(),
             gdb: false,
             count_instructions: false,
@@ -113,7 +118,17 @@ impl VmSpec {
             placement: Placement::Automatic,
             weight: VmConfig::USUAL_WEIGHT,
             priority: VmConfig::USUAL_PRIORITY,
+            spoil: None,
         }
+    }
+
+    /// Returns the files that it needs and that were not built for it.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let initrd = match &self.initrd {
+            Some(Initrd::File(file)) => Some(file),
+            Some(Initrd::Built { .. }) | None => None,
+        };
+        [self.boot.file()].into_iter().chain(initrd)
     }
 
     /// Tells whether the shell of a RAM disk that is built here will show its

@@ -8,6 +8,8 @@ use anyhow::{Error, Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Value};
 
+use crate::run::problem;
+
 /// What the parser says and what it means to someone who writes such a file,
 /// where there is one list: that of the virtual machines.
 const WORDS: [(&str, &str); 2] = [
@@ -103,12 +105,19 @@ impl<'a> Entry<'a> {
             .error(self.offset(), format_args!("{}: {why}", self.key))
     }
 
-    pub(super) fn number(&self, range: &RangeInclusive<u32>, allowed: &str) -> Result<u32> {
+    /// Returns an integer that lies in `range`; `unit` says of what.
+    pub(super) fn number<T>(&self, range: &RangeInclusive<T>, unit: &str) -> Result<T>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
         let number = self.value().as_integer();
         number
-            .and_then(|number| u32::try_from(number).ok())
+            .and_then(|number| T::try_from(number).ok())
             .filter(|number| range.contains(number))
-            .ok_or_else(|| self.refuse(allowed))
+            .ok_or_else(|| {
+                let (first, last) = (range.start(), range.end());
+                self.refuse(format_args!("an integer {unit}from {first} to {last}"))
+            })
     }
 
     pub(super) fn text(&self, allowed: &str, fits: impl Fn(&str) -> bool) -> Result<&'a str> {
@@ -129,12 +138,12 @@ impl<'a> Entry<'a> {
         })?;
         let directory = self.source.file.parent().unwrap_or(Path::new(""));
         let path = directory.join(name);
-        if path.is_file() {
+        let Some(problem) = problem(&path) else {
             return Ok(path);
-        }
+        };
         let path = path.display();
         Err(self.refuse(format_args!(
-            "the path of a file, relative to this one; {path} does not exist or is no file"
+            "the path of a file, relative to this one; {path} {problem}"
         )))
     }
 }

@@ -46,17 +46,18 @@ fn refused(text: &str, line: u32, message: &str) {
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 
-/// Checks one line in a virtual machine that is right otherwise; it is line 4.
+/// Checks one line, the last of these, in a virtual machine that is right
+/// otherwise; the first of them is line 4.
 #[track_caller]
-fn line_refused(line: &str, message: &str) {
-    let text = format!("[[vm]]\nname = 'a'\nlinux = true\n{line}\n");
-    refused(&text, 4, message);
+fn line_refused(lines: &str, message: &str) {
+    let text = format!("[[vm]]\nname = 'a'\nlinux = true\n{lines}\n");
+    refused(&text, 4 + u32::from(lines.contains('\n')), message);
 }
 
 #[test]
 fn a_file_says_what_it_means() {
     let written = Written::new(
-        "pcpus = 3\ncpu = 'cortex-a53'\n\
+        "pcpus = 3\ncpu = 'cortex-a53'\nslice = 1000\n\
          [[vm]]\nname = 'web-1'\nlinux = true\nbootargs = 'quiet'\nexec = 'uname\nid'\n"
             .replace("'uname\nid'", "'''uname\nid'''")
             .as_str(),
@@ -64,6 +65,7 @@ fn a_file_says_what_it_means() {
     let description = written.read().unwrap();
     assert_eq!(description.pcpus, 3);
     assert_eq!(description.cpu.as_deref(), Some("cortex-a53"));
+    assert_eq!(description.slice_ms, Some(1000));
     assert_eq!(
         description.vms,
         [Vm {
@@ -75,7 +77,9 @@ fn a_file_says_what_it_means() {
             bootargs: Some("quiet".into()),
             vcpus: USUAL_VCPUS,
             memory_mib: USUAL_MEMORY_MIB,
-            affinity: vec![],
+            placement: Placement::Automatic,
+            weight: 100,
+            priority: 0,
         }]
     );
 }
@@ -84,9 +88,12 @@ fn a_file_says_what_it_means() {
 fn files_are_sought_beside_the_file_that_names_them() {
     let written = Written::new(
         "[[vm]]\nname = 'a'\nkernel = 'kernel'\ninitrd = 'kernel'\nvcpus = 2\naffinity = [1, 0]\n\
-         [[vm]]\nname = 'b'\nfirmware = 'kernel'\nmemory = '1 GiB'\n",
+         [[vm]]\nname = 'b'\nfirmware = 'kernel'\nmemory = '1 GiB'\ncpu-set = [1]\n\
+         weight = 10000\npriority = 7\n",
     );
-    let Description { pcpus, vms, .. } = written.read().unwrap();
+    let description = written.read().unwrap();
+    assert_eq!(description.slice_ms, None);
+    let Description { pcpus, vms, .. } = description;
     let file = written.0.join("kernel");
     assert_eq!(pcpus, 2, "as many as the largest virtual machine has");
     let [a, b] = vms.as_slice() else {
@@ -94,9 +101,11 @@ fn files_are_sought_beside_the_file_that_names_them() {
     };
     assert_eq!(a.start, Start::Kernel(file.clone()));
     assert_eq!(a.initrd.as_ref(), Some(&file));
-    assert_eq!(a.affinity, [1, 0]);
+    assert_eq!(a.placement, Placement::Pinned(vec![1, 0]));
     assert_eq!(b.start, Start::Firmware(file));
     assert_eq!(b.memory_mib, 1024);
+    assert_eq!(b.placement, Placement::Within(vec![1]));
+    assert_eq!((b.weight, b.priority), (10_000, 7));
 }
 
 #[test]
@@ -150,6 +159,7 @@ fn every_example_can_be_read() {
         [
             "eight-small.toml",
             "firmware-beside-linux.toml",
+            "shares.toml",
             "two-linux.toml"
         ]
     );
@@ -201,12 +211,13 @@ fn unknown_keys_are_refused_with_those_that_are_allowed() {
     refused(
         "pcpu = 1\n",
         1,
-        "unknown key `pcpu`, expected one of `pcpus`, `cpu`, `vm`, in the line `pcpu = 1`",
+        "unknown key `pcpu`, expected one of `pcpus`, `cpu`, `slice`, `vm`, in the line `pcpu = 1`",
     );
     line_refused(
         "ram = 64",
         "unknown key `ram`, expected one of `name`, `linux`, `u-boot`, `kernel`, `firmware`, \
-         `initrd`, `bootargs`, `exec`, `vcpus`, `memory`, `affinity`, in the line `ram = 64`",
+         `initrd`, `bootargs`, `exec`, `vcpus`, `memory`, `affinity`, `cpu-set`, `weight`, \
+         `priority`, in the line `ram = 64`",
     );
 }
 
@@ -322,6 +333,59 @@ fn missing_files_are_named() {
     line_refused(
         "initrd = 1",
         "initrd = 1; allowed is the path of a file, relative to this one",
+    );
+}
+
+#[test]
+fn empty_files_are_no_kernels() {
+    let written = Written::new("[[vm]]\nname = 'a'\nkernel = 'empty'\n");
+    let empty = written.0.join("empty");
+    fs::write(&empty, "").unwrap();
+    let error = written.read().unwrap_err().to_string();
+    let message = format!(
+        "vms.toml:3: kernel = \"empty\"; allowed is the path of a file, relative to this one; {} \
+         is empty",
+        empty.display()
+    );
+    assert!(error.ends_with(&message), "{error}");
+}
+
+/// What the hypervisor would refuse as well is refused before anything starts.
+/// Modules cannot overlap here: files are placed by `xtask` itself.
+#[test]
+fn each_machine_that_cannot_be_has_its_one_error() {
+    let set = "a list of numbers of physical CPUs, at least one and none twice";
+    let cpus = "numbers below 1, which is how many physical CPUs there are";
+    for (line, allowed) in [
+        ("vcpus = 257", "an integer from 1 to 256"),
+        ("affinity = [1]", cpus),
+        ("cpu-set = [0, 1]", cpus),
+        ("cpu-set = [4294967295]", cpus),
+        ("cpu-set = [4294967296]", set),
+        ("cpu-set = []", set),
+        ("cpu-set = [0, 0]", set),
+        ("cpu-set = 0", set),
+        ("cpu-set = [-1]", set),
+        ("cpu-set = [\"0\"]", set),
+        ("weight = 0", "an integer from 1 to 10000"),
+        ("weight = 10001", "an integer from 1 to 10000"),
+        ("weight = 1.5", "an integer from 1 to 10000"),
+        ("priority = 8", "an integer from 0 to 7"),
+        ("priority = -1", "an integer from 0 to 7"),
+        ("priority = \"high\"", "an integer from 0 to 7"),
+    ] {
+        line_refused(line, &format!("{line}; allowed is {allowed}"));
+    }
+    for slice in ["0", "1001", "\"10 ms\""] {
+        refused(
+            &format!("slice = {slice}\n"),
+            1,
+            &format!("slice = {slice}; allowed is an integer of milliseconds from 1 to 1000"),
+        );
+    }
+    line_refused(
+        "affinity = [0]\ncpu-set = [0]",
+        "cpu-set: not allowed beside affinity",
     );
 }
 

@@ -60,10 +60,8 @@ fn judged(
         let config = VmConfig::read(domain).and_then(|config| {
             fits(&config)?;
             // Only those that will be there can be in the way.
-            let earlier = configs.iter().flatten();
-            earlier
-                .map(|earlier| config.check_beside(earlier))
-                .collect::<Result<(), _>>()?;
+            let mut earlier = configs.iter().flatten();
+            earlier.try_for_each(|earlier| config.check_beside(earlier))?;
             Ok(config)
         });
         configs.push(config);

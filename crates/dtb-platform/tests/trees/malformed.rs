@@ -1,8 +1,8 @@
 //! Blobs that are not what they claim: errors, never panics.
 
 use dtb_platform::{
-    BlobError, BootModule, Placement, Platform, PlatformError, VmConfig, add_bootargs, add_domains,
-    blob_bytes, vm_configs,
+    BlobError, BootModule, HostOptions, MachineFacts, Placement, Platform, PlatformError, VmConfig,
+    add_bootargs, add_domains, blob_bytes, vm_configs, vm_configs_on,
 };
 use proptest::prelude::*;
 
@@ -34,8 +34,11 @@ fn get(blob: &[u8], at: usize) -> u32 {
 
 /// Reads `blob` in every way there is, only to see that each returns.
 fn read_all(blob: &[u8]) {
-    let _ = Platform::from_fdt(blob);
     let _ = vm_configs(blob);
+    if let Ok(platform) = Platform::from_fdt(blob) {
+        let _ = vm_configs_on(blob, &MachineFacts::of(&platform, &[]));
+        let _ = HostOptions::parse(&platform.bootargs.unwrap_or_default());
+    }
     let _ = add_domains(blob, &[]);
     let _ = add_bootargs(blob, "more");
 }

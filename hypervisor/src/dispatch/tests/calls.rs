@@ -90,7 +90,7 @@ fn no_function_that_nobody_offers_goes_anywhere() {
 fn stolen_time_is_offered_and_counts_what_others_run() {
     const PV_TIME_FEATURES: u32 = 0xc500_0020;
     const PV_TIME_ST: u32 = 0xc500_0021;
-    const STOLEN_TIME: u64 = 0x090a_0000;
+    const STOLEN_TIME: usize = 0x090a_0000;
     let mut rig = Rig::new(&[&[0], &[0]]);
     for (function, argument, result) in [
         (SMCCC_ARCH_FEATURES, PV_TIME_FEATURES, 0),
@@ -98,7 +98,7 @@ fn stolen_time_is_offered_and_counts_what_others_run() {
         (PV_TIME_FEATURES, PV_TIME_FEATURES, 0),
         (PV_TIME_FEATURES, PV_TIME_ST, 0),
         (PV_TIME_FEATURES, PV_TIME_ST + 1, NOT_SUPPORTED),
-        (PV_TIME_ST, 0, STOLEN_TIME),
+        (PV_TIME_ST, 0, STOLEN_TIME as u64),
     ] {
         rig.script(0, 0)
             .call(function, [argument.into(), 0, 0])
@@ -108,7 +108,7 @@ fn stolen_time_is_offered_and_counts_what_others_run() {
     }
     rig.run_for(100 * FakeBoard::FREQUENCY);
     assert!(rig.script(0, 0).is_done());
-    let words = [0, 4, 8, 12].map(|offset| rig.word(0, STOLEN_TIME as usize + offset));
+    let words = [0, 4, 8, 12].map(|offset| rig.word(0, STOLEN_TIME + offset));
     let [revision, attributes, low, high] = words;
     assert_eq!((revision, attributes), (0, 0));
     let stolen_ms = (u64::from(high) << 32 | u64::from(low)) / 1_000_000;

@@ -233,19 +233,6 @@ impl Driver {
     }
 }
 
-/// Checks that no vCPU is on two CPUs.
-fn assert_nobody_runs_twice(rig: &Rig) {
-    let running: Vec<_> = rig
-        .hypervisor
-        .cpus()
-        .running()
-        .filter_map(|(_, vcpu)| vcpu)
-        .collect();
-    if let [one, other] = running[..] {
-        assert_ne!(one, other, "one vCPU on two CPUs");
-    }
-}
-
 fn pool() -> Arc<FramePool> {
     static POOL: OnceLock<Arc<FramePool>> = OnceLock::new();
     Arc::clone(POOL.get_or_init(|| frame_pool(64 << 20)))
@@ -255,7 +242,7 @@ fn pool() -> Arc<FramePool> {
 fn finish_scripts(rig: &mut Rig) {
     for _ in 0..200 {
         rig.run_for(SLICE_TICKS);
-        assert_nobody_runs_twice(rig);
+        rig.assert_nobody_runs_twice();
         let done = |vm, vcpu| rig.script(vm, vcpu).is_done();
         let open: Vec<_> = (0..2).filter(|vm| done(*vm, 0) && !done(*vm, 1)).collect();
         if (0..2).all(|vm| done(vm, 0) && done(vm, 1)) {
@@ -303,7 +290,7 @@ proptest! {
                 Event::Step(cpu) => prop_assert_ne!(rig.step(cpu), Mood::Gone),
                 Event::Pass(ticks) => rig.advance_to(rig.now() + ticks),
             }
-            assert_nobody_runs_twice(&rig);
+            rig.assert_nobody_runs_twice();
         }
 
         // Everybody who is off comes back, and takes what waits for it.
