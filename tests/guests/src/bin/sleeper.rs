@@ -104,7 +104,12 @@ fn sleep(sleeps: u64) {
         } else {
             timer::PHYSICAL_INTID
         };
-        let came = gic::acknowledge();
+        // The timer's status may show before its interrupt does.
+        let mut came = gic::SPURIOUS;
+        timer::wait_until(|| {
+            came = gic::acknowledge();
+            came != gic::SPURIOUS
+        });
         check_eq!(came, intid, "the interrupt that ended sleep {round}");
         sysreg!("cntv_ctl_el0", 0);
         sysreg!("cntp_ctl_el0", 0);

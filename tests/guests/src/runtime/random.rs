@@ -22,4 +22,9 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         (self.draw() >> 11) % bound
     }
+
+    /// Returns an index below `bound`, which is not 0.
+    pub fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).unwrap_or(0)
+    }
 }

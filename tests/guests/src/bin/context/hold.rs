@@ -339,22 +339,26 @@ pub(crate) fn vector_table(index: u64) -> u64 {
     first as usize as u64 + index % VECTOR_TABLES * 0x800
 }
 
+/// Returns this CPU's area.
+fn area() -> *mut Area {
+    let areas: *mut Area = AREAS.0.get().cast();
+    areas.wrapping_add(percpu::index())
+}
+
 /// Calls `work` with this CPU's area.
 pub(crate) fn with_area<T>(work: impl FnOnce(&mut Area) -> T) -> T {
-    let areas: *mut Area = AREAS.0.get().cast();
     // SAFETY: the index is below `MAX_CPUS`; the element is this CPU's own, and
     // callers do not nest.
-    work(unsafe { &mut *areas.add(percpu::index()) })
+    work(unsafe { &mut *area() })
 }
 
 /// Fills all registers with what the area gives, runs its program, and leaves in
 /// the area what was found then.
 pub(crate) fn hold() {
     with_area(|area| area.faulted = 0);
-    let areas: *mut Area = AREAS.0.get().cast();
-    // SAFETY: as in `with_area`; the assembly restores all that the compiler and
-    // the runtime rely on.
-    unsafe { hold_in_area(areas.add(percpu::index())) };
+    // SAFETY: the area is this CPU's own; the assembly restores all that the
+    // compiler and the runtime rely on.
+    unsafe { hold_in_area(area()) };
 }
 
 /// Returns the SCTLR_EL1 to hold: MMU and data cache off, and what concerns EL0

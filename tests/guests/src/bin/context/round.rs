@@ -43,41 +43,30 @@ enum Manner {
     Send,
 }
 
-/// In this proportion.
-const MANNERS: [Manner; 32] = {
-    let mut manners = [Manner::WaitForVirtualTimer; 32];
-    let others = [
-        Manner::Spin,
-        Manner::SpinWithTimerPending,
-        Manner::WaitForPhysicalTimer,
-        Manner::WaitForPhysicalTimer,
-        Manner::WaitForPhysicalTimer,
-        Manner::WaitForPhysicalTimer,
-        Manner::WaitForPhysicalTimer,
-        Manner::Suspend,
-        Manner::Suspend,
-        Manner::Suspend,
-        Manner::Suspend,
-        Manner::WaitForEvent,
-        Manner::WaitForEvent,
-        Manner::WaitForEvent,
-        Manner::Call,
-        Manner::Call,
-        Manner::Call,
-        Manner::Send,
-        Manner::Send,
-        Manner::Send,
-        Manner::Send,
-    ];
-    let mut index = 0;
-    while index < others.len() {
-        manners[index] = others[index];
-        index += 1;
-    }
-    manners
-};
+/// How often of 32 times each is chosen.
+const MANNERS: [(Manner, u64); 8] = [
+    (Manner::Spin, 1),
+    (Manner::SpinWithTimerPending, 1),
+    (Manner::WaitForVirtualTimer, 11),
+    (Manner::WaitForPhysicalTimer, 5),
+    (Manner::Suspend, 4),
+    (Manner::WaitForEvent, 3),
+    (Manner::Call, 3),
+    (Manner::Send, 4),
+];
 
 impl Manner {
+    fn choose(random: &mut Random) -> Self {
+        let mut n = random.below(MANNERS.iter().map(|(_, often)| often).sum());
+        for (manner, often) in MANNERS {
+            if n < often {
+                return manner;
+            }
+            n -= often;
+        }
+        Self::Spin
+    }
+
     fn waits_for_timer(self) -> bool {
         matches!(
             self,
@@ -118,8 +107,8 @@ struct Hold {
 
 impl Hold {
     fn new(manner: Manner, random: &mut Random) -> Self {
-        let any = random.below(31);
-        let (register, n) = (any as usize, u32::try_from(any).unwrap_or(0));
+        let register = random.index(31);
+        let n = u32::try_from(register).unwrap_or(0);
         let mut hold = Self {
             instructions: [code::NOP; 3],
             before: [None; 2],
@@ -239,14 +228,14 @@ fn patterns(seed: u64, cpu: usize, round: u64) -> Random {
 
 fn one(seed: u64, this: usize, round: u64) {
     let mut random = patterns(seed, this, round);
-    let mut manner = MANNERS[random.below(MANNERS.len() as u64) as usize];
+    let mut manner = Manner::choose(&mut random);
     if manner == Manner::Send && !interrupts::may_send() {
         manner = Manner::Call;
     }
     let pending = interrupts::raise(&mut random, manner.waits_for_timer());
     let needs = manner.needs(&mut random);
     let hold = Hold::new(manner, &mut random);
-    let frame = random.below(FRAMES as u64) as usize;
+    let frame = random.index(FRAMES);
     fill(&hold, &needs, frame, &mut random);
 
     let others = others_progress(this);
@@ -277,12 +266,16 @@ fn fill(hold: &Hold, needs: &Needs, frame: usize, random: &mut Random) {
         area.given.nzcv = random.draw() & 0xF000_0000;
         area.given.sp_select = random.draw() >> 7 & 1;
         area.given.sp_other = random.draw();
-        let frame = &mut area.frames[frame];
+        let Some(frame) = area.frames.get_mut(frame) else {
+            return;
+        };
         for value in &mut frame.given {
             *value = random.draw();
         }
         for (register, value) in hold.before.iter().flatten() {
-            frame.given[*register] = *value;
+            if let Some(given) = frame.given.get_mut(*register) {
+                *given = *value;
+            }
         }
         frame.found = [0; 31];
         area.given.sp_used = core::ptr::from_ref(frame) as u64;
@@ -302,12 +295,16 @@ fn compare(hold: &Hold, needs: &Needs, frame: usize, what: core::fmt::Arguments<
         // Where the rest was stored depends on this one.
         check_eq!(found.sp_used, given.sp_used, "{what}: the SP in use");
         check_eq!(found.sp_select, given.sp_select, "{what}: SPSel");
-        let mut expected = area.frames[frame].given;
-        if let Some((register, value)) = hold.after {
-            expected[register] = value;
-        }
-        for (index, (found, expected)) in area.frames[frame].found.iter().zip(expected).enumerate()
+        let Some(frame) = area.frames.get(frame) else {
+            return;
+        };
+        let mut expected = frame.given;
+        if let Some((register, value)) = hold.after
+            && let Some(expected) = expected.get_mut(register)
         {
+            *expected = value;
+        }
+        for (index, (found, expected)) in frame.found.iter().zip(expected).enumerate() {
             check_eq!(*found, expected, "{what}: X{index}");
         }
         check_eq!(found.nzcv, given.nzcv, "{what}: NZCV");
