@@ -155,6 +155,10 @@ impl<H: AxVCpuHal> Scheduler<H> {
         } else {
             outcome
         };
+        if outcome == Outcome::Block {
+            // It may have expired while the guest was on its way out.
+            vcpu.update_physical_timer(now);
+        }
         match outcome {
             Outcome::Block if !vcpu.is_deliverable() => {
                 self.block(index, now);

@@ -304,3 +304,36 @@ fn pointer_authentication_is_enabled_exactly_when_it_is_shown() {
         assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::ExternalInterrupt));
     }
 }
+
+#[test]
+fn a_counter_offset_holds_from_the_next_turn_on() {
+    let seen = |offset| {
+        move |_: &mut _, registers: &mut arm_vcpu::GuestSystemRegisters| {
+            assert_eq!(registers.controls.cntvoff, offset);
+            RawExit::Irq
+        }
+    };
+    let mut vcpu = bound(ScriptedGuest::new().then(seen(77)).then(seen(1077)));
+    assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::ExternalInterrupt));
+    assert_eq!(vcpu.unbind(), Ok(()));
+    vcpu.set_counter_offset(1077);
+    assert_eq!(vcpu.counter_offset(), 1077);
+    assert_eq!(vcpu.bind(), Ok(()));
+    assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::ExternalInterrupt));
+}
+
+#[test]
+fn a_guest_at_the_vector_of_its_own_exceptions_is_found_there() {
+    const VECTORS: u64 = 0x4010_0000;
+    let guest = ScriptedGuest::new().then(|frame, registers| {
+        registers.vbar_el1 = VECTORS;
+        frame.elr = VECTORS + 0x1000;
+        RawExit::Irq
+    });
+    let mut vcpu = bound(guest);
+    assert_eq!(vcpu.run(), Ok(AxVCpuExitReason::ExternalInterrupt));
+    assert!(!vcpu.is_at_own_vector());
+    vcpu.inject_undefined();
+    assert_eq!(vcpu.pc(), VECTORS + 0x200);
+    assert!(vcpu.is_at_own_vector(), "another one leads here again");
+}

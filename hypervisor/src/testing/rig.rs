@@ -170,6 +170,10 @@ impl Rig {
         &self.board.cpus()[cpu]
     }
 
+    pub(crate) fn board(&self) -> &'static FakeBoard {
+        self.board
+    }
+
     pub(crate) fn now(&self) -> u64 {
         self.board.now_ticks()
     }

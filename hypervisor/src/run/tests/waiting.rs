@@ -121,6 +121,25 @@ fn the_physical_timer_wakes() {
     assert!(rig.script(0, 0).is_done());
 }
 
+/// The hypervisor's timer fires while the guest is on its way out by WFI: whoever
+/// looks next must see that the guest's own timer has expired.
+#[test]
+fn a_physical_timer_that_expires_as_the_guest_leaves_wakes() {
+    use arm_vcpu::SystemRegister;
+    let mut rig = two_and_sleepers();
+    let board = rig.board();
+    rig.script(0, 0)
+        .leave(|inside| inside.write_register(SystemRegister::CNTP_TVAL_EL0, 4321))
+        .leave(|inside| inside.write_register(SystemRegister::CNTP_CTL_EL0, 1))
+        .leave(move |_| {
+            board.set_now(Rig::START + 4321);
+            arm_vcpu::fakes::wait_for_interrupt()
+        })
+        .look(|inside| assert_eq!(inside.acknowledge(), Some(30)));
+    rig.settle();
+    assert!(rig.script(0, 0).is_done());
+}
+
 #[test]
 fn a_suspended_vcpu_returns_from_its_call_when_an_interrupt_comes() {
     let mut rig = Rig::new(&[&[0, 1]]);
