@@ -133,6 +133,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
         self.publish_stolen(self.stolen_before);
         self.vm.with_vgic(None, |vgic| {
             vgic.reset_cpu_interface(self.id);
+            // Both timers are off. What the virtual one has raised is active in no
+            // CPU: the vCPU is not loaded.
+            let _ = vgic.lower_hw_ppi(self.id, layout::TIMER.virt);
             let kicks = vgic.set_ppi_level(self.id, layout::TIMER.phys, false);
             ((), kicks)
         });

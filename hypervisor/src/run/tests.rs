@@ -1,5 +1,6 @@
 //! CPUs that run the main loop.
 
+mod concurrent;
 mod lives;
 mod moving;
 mod power;

@@ -6,29 +6,39 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use vm_contract::HostPhysAddrRange;
 
+use super::baton::{Baton, Mood};
 use super::cpu::CpuState;
 use crate::cpu::{Machine, PcpuId};
 
-/// A machine whose time stands still unless a test moves it.
+/// A machine whose time stands still unless a test moves it. Once its CPUs go on
+/// without a baton it moves by itself: with each look at it, and while all sleep.
 pub(crate) struct FakeBoard {
     now: AtomicU64,
     /// How often all translations of a guest were dropped.
     forgotten: AtomicU64,
     cpus: Vec<Arc<CpuState>>,
+    baton: Baton,
+    /// When the timer of each CPU that sleeps without a baton is due.
+    alarms: Vec<AtomicU64>,
 }
 
 impl FakeBoard {
     /// Counter ticks in a second.
     pub(crate) const FREQUENCY: u64 = 62_500_000;
 
+    /// By how much a look at the counter moves it: a slice is a few dozen of them.
+    const TICKS_PER_LOOK: u64 = 20_000;
+
     /// Makes a machine whose counter shows `now`.
     pub(crate) fn new(cpu_count: u16, lr_count: usize, now: u64) -> Self {
-        let cpus = (0..cpu_count)
+        let cpus: Vec<_> = (0..cpu_count)
             .map(|n| CpuState::new(PcpuId::new(n), lr_count))
             .collect();
         Self {
             now: AtomicU64::new(now),
             forgotten: AtomicU64::new(0),
+            baton: Baton::new(cpus.len()),
+            alarms: cpus.iter().map(|_| AtomicU64::new(u64::MAX)).collect(),
             cpus,
         }
     }
@@ -39,6 +49,37 @@ impl FakeBoard {
 
     pub(crate) fn cpus(&self) -> &[Arc<CpuState>] {
         &self.cpus
+    }
+
+    /// Returns who says which CPU goes on.
+    pub(super) const fn baton(&self) -> &Baton {
+        &self.baton
+    }
+
+    /// Ends a step of `cpu`, on its own thread.
+    pub(super) fn pass(&self, cpu: PcpuId, mood: Mood) {
+        if mood == Mood::Asleep && self.baton.is_thrown_away() {
+            let timer = self.cpus[cpu.index()].wires().next_timer();
+            self.alarms[cpu.index()].store(timer.unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        self.baton.pass(cpu.index(), mood, || self.pass_time());
+    }
+
+    /// Lets time pass until the next timer is due; `false` if none ever will be.
+    fn pass_time(&self) -> bool {
+        let next = self.next_timer();
+        if let Some(next) = next {
+            self.now.fetch_max(next, Ordering::Relaxed);
+        }
+        next.is_some()
+    }
+
+    /// Returns when the next timer of a CPU will be due.
+    pub(super) fn next_timer(&self) -> Option<u64> {
+        self.cpus
+            .iter()
+            .filter_map(|cpu| cpu.wires().next_timer())
+            .min()
     }
 
     pub(crate) fn set_now(&self, ticks: u64) {
@@ -52,10 +93,23 @@ impl Machine for FakeBoard {
         let mut wires = self.cpus[cpu.index()].wires();
         wires.kicked = true;
         wires.kicks += 1;
+        drop(wires);
+        self.baton.signal(cpu.index());
     }
 
     fn now_ticks(&self) -> u64 {
-        self.now.load(Ordering::Relaxed)
+        if !self.baton.is_thrown_away() {
+            return self.now.load(Ordering::Relaxed);
+        }
+        let now = self.now.fetch_add(Self::TICKS_PER_LOOK, Ordering::Relaxed);
+        for (cpu, alarm) in self.alarms.iter().enumerate() {
+            // One that is missed is seen at the next look.
+            if alarm.load(Ordering::Relaxed) <= now {
+                alarm.store(u64::MAX, Ordering::Relaxed);
+                self.baton.signal(cpu);
+            }
+        }
+        now
     }
 
     fn ticks_per_second(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! A physical CPU: its timers, what its GIC signals, and its list registers.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::{Mutex, MutexGuard};
@@ -8,7 +10,7 @@ use arm_vcpu::TimerState;
 use dtb_platform::layout;
 use vm_contract::IntId;
 
-use super::baton::{Baton, Mood};
+use super::baton::Mood;
 use super::board::FakeBoard;
 use super::guest::Guest;
 use super::ich::SharedIch;
@@ -53,6 +55,18 @@ impl Wires {
             .filter(|_| !self.timer_active)
             .and_then(|(timer, offset)| Some(timer.deadline()?.wrapping_add(offset)));
         guest.into_iter().chain(self.deadline).min()
+    }
+
+    /// Describes what may wake the CPU.
+    pub(super) fn summary(&self) -> String {
+        format!(
+            "kicked {}, raised {:?}, unfinished {:?}, next timer {:?}, timer active {}",
+            self.kicked,
+            self.raised,
+            self.unfinished,
+            self.next_timer(),
+            self.timer_active
+        )
     }
 
     fn signalled(&self, now: u64, maintenance: bool) -> Option<PhysicalInterrupt> {
@@ -144,17 +158,15 @@ pub(crate) struct FakeCpu {
     state: Arc<CpuState>,
     ich: SharedIch,
     board: &'static FakeBoard,
-    baton: Arc<Baton>,
 }
 
 impl FakeCpu {
-    pub(super) fn new(id: PcpuId, board: &'static FakeBoard, baton: Arc<Baton>) -> Self {
+    pub(super) fn new(id: PcpuId, board: &'static FakeBoard) -> Self {
         let state = board.cpu(id);
         Self {
             ich: state.ich.clone(),
             state,
             board,
-            baton,
         }
     }
 }
@@ -230,8 +242,8 @@ impl Cpu for FakeCpu {
     fn wait_for_interrupt(&mut self) {
         self.state.wires().deeds.push(Deed::Sleep);
         while self.state.signalled(self.now_ticks()).is_none() {
-            self.baton.pass(self.id().index(), Mood::Asleep);
+            self.board.pass(self.id(), Mood::Asleep);
         }
-        self.baton.pass(self.id().index(), Mood::Awake);
+        self.board.pass(self.id(), Mood::Awake);
     }
 }

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use arm_vcpu::fakes::{self, ScriptedGuest};
@@ -13,7 +14,7 @@ use arm_vcpu::{
 };
 use arm_vgic_v3::{FakeIch, Group};
 
-use super::baton::{Baton, Mood};
+use super::baton::Mood;
 use super::board::FakeBoard;
 use super::cpu::CpuState;
 use crate::cpu::{Machine, PcpuId};
@@ -100,16 +101,31 @@ enum Step {
     Leave(Play<RawExit>),
     /// WFI: traps if EL2 says so, waits otherwise.
     Wait,
+    /// The guest goes on as the program says, again and again.
+    Run(Program),
 }
+
+type Program = Box<dyn FnMut(&mut Inside<'_>) -> Option<RawExit> + Send>;
 
 /// What a guest does, step by step. When it has come to its end, the guest
 /// spins.
 #[derive(Clone, Default)]
-pub(crate) struct Script(Arc<Mutex<VecDeque<Step>>>);
+pub(crate) struct Script(Arc<Part>);
+
+/// What one vCPU plays, whichever life of its VM it is in.
+#[derive(Default)]
+struct Part {
+    steps: Mutex<VecDeque<Step>>,
+    /// It is on a CPU.
+    is_played: AtomicBool,
+}
 
 impl Script {
     fn steps(&self) -> MutexGuard<'_, VecDeque<Step>> {
-        self.0.lock().expect("no test panics while it holds this")
+        self.0
+            .steps
+            .lock()
+            .expect("no test panics while it holds this")
     }
 
     fn push(&self, step: Step) -> &Self {
@@ -145,6 +161,15 @@ impl Script {
         self.push(Step::Wait)
     }
 
+    /// Runs `program` again and again, for ever: the guest leaves as it says, and
+    /// executes WFI where it says nothing.
+    pub(crate) fn run(
+        &self,
+        program: impl FnMut(&mut Inside<'_>) -> Option<RawExit> + Send + 'static,
+    ) -> &Self {
+        self.push(Step::Run(Box::new(program)))
+    }
+
     /// Tells whether nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
         self.steps().is_empty()
@@ -161,7 +186,6 @@ pub(crate) struct Guest {
     script: Script,
     inner: ScriptedGuest,
     board: &'static FakeBoard,
-    baton: Arc<Baton>,
 }
 
 std::thread_local! {
@@ -175,12 +199,11 @@ pub(super) fn become_cpu(id: PcpuId) {
 }
 
 impl Guest {
-    pub(super) fn new(script: Script, board: &'static FakeBoard, baton: Arc<Baton>) -> Self {
+    pub(super) fn new(script: Script, board: &'static FakeBoard) -> Self {
         Self {
             script,
             inner: ScriptedGuest::new(),
             board,
-            baton,
         }
     }
 
@@ -217,9 +240,33 @@ impl Guest {
         exit
     }
 
+    /// Runs one step of `program`, which is the next again afterwards.
+    fn run(&mut self, frame: &mut TrapFrame, mut program: Program) -> Option<RawExit> {
+        let script = self.script.clone();
+        let exit = self.play(
+            frame,
+            Box::new(move |inside| {
+                let exit = program(inside);
+                script.steps().push_front(Step::Run(program));
+                exit.unwrap_or(RawExit::Irq)
+            }),
+        );
+        (exit != RawExit::Irq).then_some(exit)
+    }
+
+    /// Executes WFI: leaves if it traps.
+    fn wait(&self, frame: &mut TrapFrame) -> Option<RawExit> {
+        if self.read(LiveRegister::Hcr) & HCR_TWI != 0 {
+            return Some(fakes::wait_for_interrupt());
+        }
+        self.wait_while(|cpu| cpu.ich.lock().signalled().is_none());
+        frame.elr += 4;
+        None
+    }
+
     fn wait_while(&self, condition: impl Fn(&CpuState) -> bool) {
         while self.cpu().signalled(self.now()).is_none() && condition(self.cpu()) {
-            self.baton.pass(self.cpu().id.index(), Mood::Asleep);
+            self.board.pass(self.cpu().id, Mood::Asleep);
         }
     }
 }
@@ -230,22 +277,25 @@ impl AxVCpuHal for Guest {
     }
 
     fn load(&mut self, registers: &GuestSystemRegisters) {
-        self.baton.pass(self.cpu().id.index(), Mood::Awake);
+        self.board.pass(self.cpu().id, Mood::Awake);
         self.inner.load(registers);
         let timer = (registers.timer, registers.controls.cntvoff);
         let before = self.cpu().wires().guest_timer.replace(timer);
         assert_eq!(before, None, "two vCPUs are loaded");
+        let elsewhere = self.script.0.is_played.swap(true, Ordering::Relaxed);
+        assert!(!elsewhere, "one vCPU is on two CPUs");
     }
 
     fn save(&mut self, registers: &mut GuestSystemRegisters) {
         self.inner.save(registers);
         let before = self.cpu().wires().guest_timer.take();
         assert!(before.is_some(), "no vCPU is loaded");
-        self.baton.pass(self.cpu().id.index(), Mood::Awake);
+        self.script.0.is_played.store(false, Ordering::Relaxed);
+        self.board.pass(self.cpu().id, Mood::Awake);
     }
 
     fn enter(&mut self, frame: &mut TrapFrame) -> RawExit {
-        self.baton.pass(self.cpu().id.index(), Mood::Awake);
+        self.board.pass(self.cpu().id, Mood::Awake);
         self.cpu().check_entry();
         loop {
             if self.cpu().signalled(self.now()).is_some() {
@@ -263,12 +313,16 @@ impl AxVCpuHal for Guest {
                     );
                 }
                 Some(Step::Leave(play)) => return self.play(frame, play),
-                Some(Step::Wait) if self.read(LiveRegister::Hcr) & HCR_TWI != 0 => {
-                    return fakes::wait_for_interrupt();
+                Some(Step::Run(program)) => {
+                    let exit = self.run(frame, program);
+                    if let Some(exit) = exit.or_else(|| self.wait(frame)) {
+                        return exit;
+                    }
                 }
                 Some(Step::Wait) => {
-                    self.wait_while(|cpu| cpu.ich.lock().signalled().is_none());
-                    frame.elr += 4;
+                    if let Some(exit) = self.wait(frame) {
+                        return exit;
+                    }
                 }
                 None => {
                     let script = self.script.clone();

@@ -2,6 +2,8 @@
 //! the hypervisor's own main loop, one step at a time.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::panic::resume_unwind;
@@ -11,7 +13,7 @@ use arm_vgic_v3::{Frame, Kicks};
 use dtb_platform::{BootModule, Placement};
 use vm_contract::{GuestMemory, GuestPhysAddr, VcpuId, Width};
 
-use super::baton::{Baton, Departure, Mood, is_abandoned};
+use super::baton::{Departure, Hopeless, Mood, is_abandoned};
 use super::board::FakeBoard;
 use super::cpu::{CpuState, FakeCpu};
 use super::guest::become_cpu;
@@ -64,7 +66,6 @@ pub(crate) struct Rig {
     pub(crate) hypervisor: Arc<Hypervisor<Guest>>,
     pub(crate) uart: FakeUart,
     board: &'static FakeBoard,
-    baton: Arc<Baton>,
     scripts: Vec<Vec<Script>>,
     threads: Vec<Option<JoinHandle<()>>>,
 }
@@ -98,7 +99,6 @@ impl Rig {
             .iter()
             .map(|homes| homes.iter().map(|_| Script::default()).collect())
             .collect();
-        let baton = Arc::new(Baton::new(cpu_count.into()));
         let vms = homes.iter().enumerate().map(|(n, homes)| {
             let placement = if plan.floating {
                 Placement::Within((0..u32::from(cpu_count)).collect())
@@ -120,10 +120,10 @@ impl Rig {
             slice_ms: SLICE_MS,
             vms: vms.collect(),
             hal: Box::new({
-                let (scripts, baton) = (scripts.clone(), Arc::clone(&baton));
+                let scripts = scripts.clone();
                 move |vm, vcpu| {
                     let script = scripts[usize::from(vm.raw())][vcpu.index()].clone();
-                    Guest::new(script, board, Arc::clone(&baton))
+                    Guest::new(script, board)
                 }
             }),
         }));
@@ -135,7 +135,6 @@ impl Rig {
             hypervisor,
             uart,
             board,
-            baton,
             scripts,
             threads: Vec::new(),
         };
@@ -146,13 +145,13 @@ impl Rig {
     }
 
     fn spawn(&self, id: PcpuId) -> JoinHandle<()> {
-        let (hypervisor, baton) = (Arc::clone(&self.hypervisor), Arc::clone(&self.baton));
+        let hypervisor = Arc::clone(&self.hypervisor);
         let board = self.board;
         thread::spawn(move || {
-            let _departure = Departure(&baton, id.index());
+            let _departure = Departure(board.baton(), id.index());
             become_cpu(id);
-            baton.await_first(id.index());
-            let mut cpu = FakeCpu::new(id, board, Arc::clone(&baton));
+            board.baton().await_first(id.index());
+            let mut cpu = FakeCpu::new(id, board);
             Scheduler::new(&hypervisor).run(&hypervisor, &mut cpu);
         })
     }
@@ -186,7 +185,7 @@ impl Rig {
     /// Lets `cpu` run until its guest is next entered, or until it has nothing
     /// to do.
     pub(crate) fn step(&mut self, cpu: usize) -> Mood {
-        let mood = self.baton.step(cpu);
+        let mood = self.board.baton().step(cpu);
         if mood == Mood::Gone
             && let Some(thread) = self.threads[cpu].take()
             && let Err(payload) = thread.join()
@@ -200,11 +199,11 @@ impl Rig {
     /// time pass.
     pub(crate) fn settle(&mut self) {
         for _ in 0..MOST_ROUNDS {
-            let before = self.baton.moods();
+            let before = self.board.baton().moods();
             for cpu in 0..before.len() {
                 self.step(cpu);
             }
-            let moods = self.baton.moods();
+            let moods = self.board.baton().moods();
             let called = |(cpu, mood): (&Arc<CpuState>, &Mood)| {
                 *mood != Mood::Gone && cpu.signalled(self.now()).is_some()
             };
@@ -227,6 +226,7 @@ impl Rig {
                 return;
             }
             let next = self
+                .board
                 .next_timer()
                 .unwrap_or_else(|| panic!("the machine slept for ever"));
             self.advance_to(next.max(self.now()));
@@ -238,7 +238,7 @@ impl Rig {
     pub(crate) fn run_for(&mut self, ticks: u64) {
         let end = self.now() + ticks;
         self.settle();
-        while let Some(next) = self.next_timer().filter(|next| *next <= end) {
+        while let Some(next) = self.board.next_timer().filter(|next| *next <= end) {
             self.advance_to(next.max(self.now() + 1));
             self.settle();
         }
@@ -246,12 +246,57 @@ impl Rig {
         self.settle();
     }
 
-    fn next_timer(&self) -> Option<u64> {
-        self.board
-            .cpus()
-            .iter()
-            .filter_map(|cpu| cpu.wires().next_timer())
-            .min()
+    /// Lets all CPUs go on at the same time from now on, and time with them. There
+    /// are no steps any more, and what guests do has been written.
+    pub(crate) fn let_go(&self) {
+        self.board.baton().throw_away();
+    }
+
+    /// Waits until `condition` holds, while all CPUs go on.
+    ///
+    /// # Panics
+    /// If it never will.
+    pub(crate) fn wait_until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        match self.board.baton().watch(|| condition(self)) {
+            Ok(()) => {}
+            Err(Hopeless::Failed) => self.join(),
+            Err(why) => panic!("{what}? {why:?}: {}", self.report()),
+        }
+    }
+
+    /// Waits for the ends of the threads of all CPUs, and fails if one has.
+    fn join(&mut self) {
+        self.board.baton().abandon();
+        for thread in self.threads.iter_mut().filter_map(Option::take) {
+            if let Err(payload) = thread.join()
+                && !is_abandoned(&*payload)
+                && !thread::panicking()
+            {
+                resume_unwind(payload);
+            }
+        }
+    }
+
+    /// Describes how the machine is, for whoever has to find out why it does not
+    /// get on.
+    fn report(&self) -> String {
+        let mut report = format!("now {}", self.now());
+        for (cpu, mood) in self.board.cpus().iter().zip(self.board.baton().moods()) {
+            let is_called = self.hypervisor.cpus().is_called(cpu.id);
+            report += &format!("\n{}: {mood:?}, called {is_called}", cpu.id);
+            report += &format!(", {}", cpu.wires().summary());
+        }
+        for slot in self.hypervisor.slots() {
+            report += &format!("\nVM {}: {:?}", slot.id(), slot.condition());
+            for (id, mailbox) in slot.vm().iter().flat_map(|vm| {
+                vm.vcpus()
+                    .filter_map(|id| Some((id, format!("{:x?}", vm.mailbox(id)?))))
+                    .collect::<Vec<_>>()
+            }) {
+                report += &format!("\n  vCPU {id}: {mailbox}");
+            }
+        }
+        report
     }
 
     /// Checks that no vCPU is on two CPUs.
@@ -265,7 +310,11 @@ impl Rig {
 
     /// Tells whether the main loops of all CPUs have ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.baton.moods().iter().all(|mood| *mood == Mood::Gone)
+        self.board
+            .baton()
+            .moods()
+            .iter()
+            .all(|mood| *mood == Mood::Gone)
     }
 
     /// Does to a VM's interrupt controller what its guest's drivers would: all
@@ -333,14 +382,6 @@ fn start_vms(hypervisor: &Hypervisor<Guest>) {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.baton.abandon();
-        for thread in self.threads.iter_mut().filter_map(Option::take) {
-            if let Err(payload) = thread.join()
-                && !is_abandoned(&*payload)
-                && !thread::panicking()
-            {
-                resume_unwind(payload);
-            }
-        }
+        self.join();
     }
 }

@@ -55,6 +55,29 @@ fn a_vcpu_goes_on_off_and_on_again() {
 }
 
 #[test]
+fn a_vcpu_that_starts_has_no_timer_interrupt_of_an_earlier_life() {
+    let mut rig = Rig::new(&[&[0, 1]]);
+    rig.enable_interrupts(0);
+    turn_on(&rig, 1, 0);
+    // It never takes the interrupt.
+    rig.script(0, 1)
+        .look(|inside| inside.arm_timer(inside.count + 100));
+    rig.settle();
+    rig.advance_to(rig.now() + 100);
+    rig.settle();
+    rig.script(0, 1).call(PSCI_CPU_OFF, [0; 3]);
+    rig.settle();
+    turn_on(&rig, 1, 0);
+    rig.script(0, 1).look(|inside| {
+        inside.open_interrupts();
+        assert_eq!(inside.handle_interrupt(), None);
+    });
+    rig.settle();
+    assert!(rig.script(0, 1).is_done());
+    run_to_the_end(&mut rig, 1);
+}
+
+#[test]
 fn the_last_vcpu_to_go_off_takes_the_vm_with_it() {
     let mut rig = Rig::new(&[&[0, 1]]);
     turn_on(&rig, 1, 0);
