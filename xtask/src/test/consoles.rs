@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::dialogue::Dialogue;
+use super::monitor;
 use super::suite::{Run, Test};
 use crate::run::console::PROMPT;
 use crate::run::session::Outcome;
@@ -17,9 +18,6 @@ pub(super) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Ctrl-], which begins a key of the console.
-const ESCAPE: &str = "\x1d";
-
 /// Types a command to the shell that has the focus, and waits for its answer.
 fn ask(guest: &mut Dialogue, command: &str, answer: &str) -> Result<()> {
     guest.send(&format!("{command}\n"));
@@ -30,18 +28,18 @@ fn ask(guest: &mut Dialogue, command: &str, answer: &str) -> Result<()> {
     Ok(())
 }
 
-/// Types a command to the monitor, and returns what it says.
-fn monitor(guest: &mut Dialogue, command: &str) -> Result<String> {
-    guest.send(&format!("{ESCAPE}m"));
-    guest.expect("armature> ")?;
-    guest.send(&format!("{command}\r"));
-    guest.expect("\n")?;
-    guest.expect("armature> ")
+/// Types a command to the monitor, whose answer must have this in it.
+fn command(guest: &mut Dialogue, command: &str, answer: &str) -> Result<()> {
+    monitor::enter(guest)?;
+    monitor::ask(guest, command, |said| said.contains(answer).then_some(()))
+        .with_context(|| format!("{answer:?} is not what {command:?} says"))
 }
 
+/// Gives a virtual machine the focus, whose shell then prompts again.
 fn focus(guest: &mut Dialogue, vm: u32) -> Result<()> {
-    guest.send(&format!("{ESCAPE}{vm}"));
-    guest.expect(&format!("console: VM {vm}"))?;
+    monitor::leave_to(guest, vm)?;
+    guest.send("\n");
+    guest.expect(PROMPT)?;
     Ok(())
 }
 
@@ -52,8 +50,6 @@ fn consoles(run: &Run<'_>) -> Result<()> {
     guest.expect(PROMPT)?;
     ask(&mut guest, "echo first=$((40 + 2))", "first=42")?;
     focus(&mut guest, 1)?;
-    guest.send("\n");
-    guest.expect(PROMPT)?;
     ask(
         &mut guest,
         "life=second; echo $life=$((40 + 3))",
@@ -61,33 +57,19 @@ fn consoles(run: &Run<'_>) -> Result<()> {
     )?;
     ask(&mut guest, "cat /proc/uptime > /tmp/before", "")?;
 
-    let list = monitor(&mut guest, "vms")?;
-    let running = list.matches("running").count();
-    ensure!(running == 2, "not two virtual machines that run:\n{list}");
-    ensure!(
-        monitor(&mut guest, "pause 1")?.contains("VM 1 is paused"),
-        "it cannot be paused"
-    );
-    ensure!(
-        monitor(&mut guest, "vms")?.contains("1   paused"),
-        "it is not shown as paused"
-    );
+    command(&mut guest, "vms", "1   running")?;
+    command(&mut guest, "pause 1", "VM 1 is paused")?;
+    command(&mut guest, "vms", "1   paused")?;
     // While one is paused the other lives, and for longer than the paused one
     // may notice.
     focus(&mut guest, 0)?;
-    guest.send("\n");
-    guest.expect(PROMPT)?;
     ask(&mut guest, "sleep 5; echo slept", "slept")?;
-    ensure!(
-        monitor(&mut guest, "resume 1")?.contains("VM 1 goes on"),
-        "it cannot be resumed"
-    );
+    command(&mut guest, "resume 1", "VM 1 goes on")?;
     focus(&mut guest, 1)?;
     let elapsed = "echo $(($(cut -d. -f1 /proc/uptime) - $(cut -d. -f1 /tmp/before))) seconds";
     guest.send(&format!("{elapsed}\n"));
     guest.expect("/tmp/before))) seconds")?;
-    let answer = guest.expect(" seconds")?;
-    let seconds: u64 = answer.trim().parse()?;
+    let seconds: u64 = guest.expect(" seconds")?.trim().parse()?;
     ensure!(
         seconds < 5,
         "its clock did not stand still: {seconds} seconds"
@@ -96,20 +78,14 @@ fn consoles(run: &Run<'_>) -> Result<()> {
     ask(&mut guest, "echo $life", "second")?;
 
     // A restart loses all that it knew, and nothing of the other.
-    ensure!(
-        monitor(&mut guest, "restart 1")?.contains("VM 1 starts anew"),
-        "it cannot be restarted"
-    );
-    focus(&mut guest, 1)?;
+    command(&mut guest, "restart 1", "VM 1 starts anew")?;
+    monitor::leave_to(&mut guest, 1)?;
     guest.expect(PROMPT)?;
     ask(&mut guest, "echo \"<$life>\"", "<>")?;
     focus(&mut guest, 0)?;
-    guest.send("\n");
-    guest.expect(PROMPT)?;
     guest.send("poweroff\n");
     guest.expect("VM 0 is off")?;
-    let list = monitor(&mut guest, "vms")?;
-    ensure!(list.contains("0   off"), "it is not off:\n{list}");
+    command(&mut guest, "vms", "0   off")?;
     focus(&mut guest, 1)?;
     guest.send("poweroff\n");
     guest.power_off()?;
