@@ -10,6 +10,8 @@ mod inbox;
 mod placement;
 mod queue;
 mod share;
+#[cfg(test)]
+mod tests;
 
 pub use cpu_set::{CpuSet, MAX_CPUS};
 pub use cpus::Cpus;

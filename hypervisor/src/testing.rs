@@ -6,12 +6,14 @@ mod cpu;
 mod guest;
 mod ich;
 mod rig;
+mod threads;
 
 pub(crate) use baton::Mood;
 pub(crate) use board::FakeBoard;
 pub(crate) use cpu::Deed;
 pub(crate) use guest::{Inside, Script};
 pub(crate) use rig::{Plan, Rig};
+pub(crate) use threads::Threads;
 
 use alloc::boxed::Box;
 use alloc::string::String;

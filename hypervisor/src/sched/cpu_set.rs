@@ -49,10 +49,17 @@ impl CpuSet {
 
     /// Returns the CPUs of the set, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = PcpuId> + use<> {
-        let set = *self;
-        (0..MAX_CPUS)
-            .map(PcpuId::new)
-            .filter(move |cpu| set.contains(*cpu))
+        let mut left = *self;
+        core::iter::from_fn(move || {
+            let (index, word) = left
+                .0
+                .iter_mut()
+                .enumerate()
+                .find(|(_, word)| **word != 0)?;
+            let bit = word.trailing_zeros() as usize;
+            *word &= *word - 1;
+            u16::try_from(index * WORD_BITS + bit).ok().map(PcpuId::new)
+        })
     }
 }
 

@@ -57,7 +57,7 @@ impl FakeBoard {
     }
 
     /// Ends a step of `cpu`, on its own thread.
-    pub(super) fn pass(&self, cpu: PcpuId, mood: Mood) {
+    pub(crate) fn pass(&self, cpu: PcpuId, mood: Mood) {
         if mood == Mood::Asleep && self.baton.is_thrown_away() {
             let timer = self.cpus[cpu.index()].wires().next_timer();
             self.alarms[cpu.index()].store(timer.unwrap_or(u64::MAX), Ordering::Relaxed);

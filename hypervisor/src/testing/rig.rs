@@ -6,21 +6,19 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use std::panic::resume_unwind;
-use std::thread::{self, JoinHandle};
 
 use arm_vgic_v3::{Frame, Kicks};
 use dtb_platform::{BootModule, Placement};
 use vm_contract::{GuestMemory, GuestPhysAddr, VcpuId, Width};
 
-use super::baton::{Departure, Hopeless, Mood, is_abandoned};
+use super::baton::Mood;
 use super::board::FakeBoard;
 use super::cpu::{CpuState, FakeCpu};
-use super::guest::become_cpu;
 use super::guest::{Guest, Script};
+use super::threads::Threads;
 use super::{FakeUart, SLICE_MS, boot, builder, config, frame_pool};
 use crate::console::Console;
-use crate::cpu::{Machine, PcpuId};
+use crate::cpu::Machine;
 use crate::frames::FramePool;
 use crate::machine::{Hypervisor, MachineParts};
 use crate::run::Scheduler;
@@ -67,7 +65,7 @@ pub(crate) struct Rig {
     pub(crate) uart: FakeUart,
     board: &'static FakeBoard,
     scripts: Vec<Vec<Script>>,
-    threads: Vec<Option<JoinHandle<()>>>,
+    threads: Threads,
 }
 
 impl Rig {
@@ -131,29 +129,20 @@ impl Rig {
         assert!(!hypervisor.any_fault(), "not all VMs could be built");
         start_vms(&hypervisor);
         uart.clear();
-        let mut rig = Self {
+        let threads = Threads::spawn(board, |id| {
+            let hypervisor = Arc::clone(&hypervisor);
+            move || {
+                let mut cpu = FakeCpu::new(id, board);
+                Scheduler::new(&hypervisor).run(&hypervisor, &mut cpu);
+            }
+        });
+        Self {
             hypervisor,
             uart,
             board,
             scripts,
-            threads: Vec::new(),
-        };
-        rig.threads = (0..cpu_count)
-            .map(|n| Some(rig.spawn(PcpuId::new(n))))
-            .collect();
-        rig
-    }
-
-    fn spawn(&self, id: PcpuId) -> JoinHandle<()> {
-        let hypervisor = Arc::clone(&self.hypervisor);
-        let board = self.board;
-        thread::spawn(move || {
-            let _departure = Departure(board.baton(), id.index());
-            become_cpu(id);
-            board.baton().await_first(id.index());
-            let mut cpu = FakeCpu::new(id, board);
-            Scheduler::new(&hypervisor).run(&hypervisor, &mut cpu);
-        })
+            threads,
+        }
     }
 
     /// Returns what vCPU `vcpu` of VM `vm` does.
@@ -185,25 +174,18 @@ impl Rig {
     /// Lets `cpu` run until its guest is next entered, or until it has nothing
     /// to do.
     pub(crate) fn step(&mut self, cpu: usize) -> Mood {
-        let mood = self.board.baton().step(cpu);
-        if mood == Mood::Gone
-            && let Some(thread) = self.threads[cpu].take()
-            && let Err(payload) = thread.join()
-        {
-            resume_unwind(payload);
-        }
-        mood
+        self.threads.step(cpu)
     }
 
     /// Runs all CPUs in turn until none has anything to do, without letting
     /// time pass.
     pub(crate) fn settle(&mut self) {
         for _ in 0..MOST_ROUNDS {
-            let before = self.board.baton().moods();
+            let before = self.threads.moods();
             for cpu in 0..before.len() {
                 self.step(cpu);
             }
-            let moods = self.board.baton().moods();
+            let moods = self.threads.moods();
             let called = |(cpu, mood): (&Arc<CpuState>, &Mood)| {
                 *mood != Mood::Gone && cpu.signalled(self.now()).is_some()
             };
@@ -249,51 +231,32 @@ impl Rig {
     /// Lets all CPUs go on at the same time from now on, and time with them. There
     /// are no steps any more, and what guests do has been written.
     pub(crate) fn let_go(&self) {
-        self.board.baton().throw_away();
+        self.threads.let_go();
     }
 
     /// Waits until `condition` holds, while all CPUs go on.
     ///
     /// # Panics
-    /// If it never will.
-    pub(crate) fn wait_until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
-        match self.board.baton().watch(|| condition(self)) {
-            Ok(()) => {}
-            Err(Hopeless::Failed) => self.join(),
-            Err(why) => panic!("{what}? {why:?}: {}", self.report()),
-        }
-    }
-
-    /// Waits for the ends of the threads of all CPUs, and fails if one has.
-    fn join(&mut self) {
-        self.board.baton().abandon();
-        for thread in self.threads.iter_mut().filter_map(Option::take) {
-            if let Err(payload) = thread.join()
-                && !is_abandoned(&*payload)
-                && !thread::panicking()
-            {
-                resume_unwind(payload);
-            }
-        }
+    /// If it never will: `what` does not happen.
+    pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        self.threads
+            .wait_until(|| condition(self), || format!("{what}? {}", self.report()));
     }
 
     /// Describes how the machine is, for whoever has to find out why it does not
     /// get on.
     fn report(&self) -> String {
-        let mut report = format!("now {}", self.now());
-        for (cpu, mood) in self.board.cpus().iter().zip(self.board.baton().moods()) {
+        let mut report = format!("at {}", self.now());
+        for cpu in self.board.cpus() {
             let is_called = self.hypervisor.cpus().is_called(cpu.id);
-            report += &format!("\n{}: {mood:?}, called {is_called}", cpu.id);
-            report += &format!(", {}", cpu.wires().summary());
+            let summary = cpu.wires().summary();
+            report += &format!("\nCPU {}: called {is_called}, {summary}", cpu.id);
         }
         for slot in self.hypervisor.slots() {
             report += &format!("\nVM {}: {:?}", slot.id(), slot.condition());
-            for (id, mailbox) in slot.vm().iter().flat_map(|vm| {
-                vm.vcpus()
-                    .filter_map(|id| Some((id, format!("{:x?}", vm.mailbox(id)?))))
-                    .collect::<Vec<_>>()
-            }) {
-                report += &format!("\n  vCPU {id}: {mailbox}");
+            let vm = slot.vm();
+            for mailbox in vm.iter().flat_map(|vm| vm.vcpus().map(|id| vm.mailbox(id))) {
+                report += &format!(", {mailbox:x?}");
             }
         }
         report
@@ -310,11 +273,7 @@ impl Rig {
 
     /// Tells whether the main loops of all CPUs have ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.board
-            .baton()
-            .moods()
-            .iter()
-            .all(|mood| *mood == Mood::Gone)
+        self.threads.are_gone()
     }
 
     /// Does to a VM's interrupt controller what its guest's drivers would: all
@@ -377,11 +336,5 @@ fn start_vms(hypervisor: &Hypervisor<Guest>) {
         for arrival in arrivals {
             hypervisor.send(cpu, arrival);
         }
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.join();
     }
 }
