@@ -319,8 +319,10 @@ impl Vm {
         self.change_power(None, |power| {
             let paused = power.pause();
             if paused {
-                self.paused_at
-                    .store(self.machine.now_ticks(), Ordering::Relaxed);
+                // A vCPU that leaves and does not see this has left before that.
+                self.mirror(power);
+                let now = self.machine.now_ticks();
+                self.paused_at.fetch_max(now, Ordering::Relaxed);
             }
             paused
         })
@@ -359,7 +361,7 @@ impl Vm {
     /// Records that a vCPU ends its turn at `now`. If the VM is paused, its time
     /// stands still from then on.
     pub fn leave(&self, now: u64) {
-        if self.is_paused() {
+        if self.halt.load(Ordering::SeqCst) == halt::PAUSED {
             self.paused_at.fetch_max(now, Ordering::Relaxed);
         }
         self.inside.fetch_sub(1, Ordering::SeqCst);
