@@ -155,15 +155,23 @@ fn a_vcpu_is_reached_wherever_it_is_and_whatever_it_does() {
 #[test]
 fn a_cpu_with_too_much_to_do_and_an_idle_one_find_each_other() {
     let board: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(2, 4, 0)));
-    for _ in 0..MEETINGS {
+    for meeting in 0..MEETINGS {
         let cpus = Cpus::new(board, 2);
+        let busy = || {
+            cpus.publish_load(CPUS[0], 2, 1);
+            cpus.claim_idle(&CpuSet::first(2))
+        };
+        let idle = || cpus.offer(CPUS[1]);
+        // A thread that is spawned begins late: now the one, now the other.
         let claimed = thread::scope(|scope| {
-            let busy = scope.spawn(|| {
-                cpus.publish_load(CPUS[0], 2, 1);
-                cpus.claim_idle(&CpuSet::first(2))
-            });
-            cpus.offer(CPUS[1]);
-            busy.join().expect("nobody panics")
+            if meeting % 2 == 0 {
+                let busy = scope.spawn(busy);
+                idle();
+                busy.join().expect("nobody panics")
+            } else {
+                scope.spawn(idle);
+                busy()
+            }
         });
         assert!(
             claimed == Some(CPUS[1]) || cpus.is_called(CPUS[0]),
