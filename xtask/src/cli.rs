@@ -26,7 +26,7 @@ pub(crate) enum Command {
     Qemu(Box<QemuOptions>),
     /// Check formats, lints, documentation and the repository's own rules
     Check(CheckOptions),
-    /// Run the host tests and the tests in QEMU
+    /// Run the host tests, some of them in Miri as well, and the tests in QEMU
     Test(TestOptions),
 }
 
@@ -188,6 +188,13 @@ pub(crate) struct TestOptions {
     #[arg(long, conflicts_with_all = ["qemu", "filter"])]
     pub(crate) host: bool,
 
+    /// Only run the host tests that Miri runs: of threads and of raw memory
+    ///
+    /// Needs a nightly toolchain; the component is added to it if it is missing.
+    /// Without one these tests are skipped.
+    #[arg(long, conflicts_with_all = ["host", "qemu", "filter"])]
+    pub(crate) miri: bool,
+
     /// Only run the tests in QEMU
     #[arg(long)]
     pub(crate) qemu: bool,
@@ -271,6 +278,15 @@ mod tests {
         assert_eq!(counted("--count-instructions=20"), Some(Some(20)));
         assert_eq!(counted("--count-instructions --bare"), None);
         assert_eq!(counted("--count-instructions=many"), None);
+    }
+
+    #[test]
+    fn tests_of_one_kind_are_chosen_alone() {
+        let parse = |flags: &str| Cli::try_parse_from(format!("xtask test {flags}").split(' '));
+        assert!(parse("--miri").is_ok());
+        for other in ["--host", "--qemu", "--filter f"] {
+            assert!(parse(&format!("--miri {other}")).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the host tests, then the tests in QEMU.
+//! `cargo xtask test`: the host tests, some of them in Miri, then the tests in QEMU.
 
 mod consoles;
 mod context;
@@ -10,6 +10,7 @@ mod idle;
 mod images;
 mod linux;
 mod lives;
+mod miri;
 mod monitor;
 mod outcome;
 mod refusals;
@@ -61,10 +62,14 @@ pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Resu
         "no test's name contains {filter:?}; see --list"
     );
     let mut tally = Tally::default();
-    if !options.qemu && options.filter.is_none() {
+    let is_all = !options.host && !options.miri && !options.qemu && options.filter.is_none();
+    if options.host || is_all {
         tally.add(host::run(workspace)?);
     }
-    if !options.host {
+    if options.miri || is_all {
+        tally.add(miri::run(workspace)?);
+    }
+    if options.qemu || options.filter.is_some() || is_all {
         tally.add(suite::run(&context, &tests)?);
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);

@@ -36,6 +36,42 @@ pub(crate) fn ensure_rust_target() -> Result<()> {
     }
 }
 
+/// Returns cargo of the nightly toolchain, of which Miri is a part.
+pub(crate) fn nightly_cargo() -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo"]);
+    command
+}
+
+/// Makes sure that Miri is there, adding it to the nightly toolchain if that is.
+pub(crate) fn ensure_miri() -> Result<()> {
+    let has_miri = || {
+        let mut version = nightly_cargo();
+        version.args(["miri", "--version"]);
+        succeeds(&mut version)
+    };
+    if has_miri() {
+        return Ok(());
+    }
+    let toolchain = ["run", "nightly", "rustc", "--version"];
+    if !quietly("rustup", &toolchain) {
+        bail!("there is no nightly toolchain; rustup toolchain install nightly adds one");
+    }
+    let add = [
+        "component",
+        "add",
+        "miri",
+        "rust-src",
+        "--toolchain",
+        "nightly",
+    ];
+    eprintln!("xtask: Miri is missing; running: rustup {}", add.join(" "));
+    if quietly("rustup", &add) && has_miri() {
+        return Ok(());
+    }
+    bail!("rustup could not add Miri to the nightly toolchain")
+}
+
 /// Makes sure that QEMU is there, installing the distribution's package on
 /// Debian and its kin.
 pub(crate) fn ensure_qemu() -> Result<()> {
@@ -118,8 +154,12 @@ pub(crate) fn runs(program: &str) -> bool {
 }
 
 fn quietly(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program)
-        .args(arguments)
+    succeeds(Command::new(program).args(arguments))
+}
+
+/// Runs a command and does not show what it says.
+fn succeeds(command: &mut Command) -> bool {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -290,6 +290,7 @@ fn play(homes: &[&[u32]], floating: bool) {
 const GAMES: usize = if cfg!(miri) { 1 } else { 20 };
 
 #[test]
+#[cfg_attr(miri, ignore = "slow, and the next does all that this does and more")]
 fn nobody_waits_for_ever_on_cpus_of_their_own() {
     for _ in 0..GAMES {
         play(&[&[0, 1], &[1, 0]], false);
