@@ -384,13 +384,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
         let slot = self.slot(id)?;
         let mut state = slot.state.lock();
         match &*state {
-            SlotState::Present(vm) => match vm.state() {
-                Phase::Running | Phase::Paused => {
-                    vm.request_stop(StopReason::Reset, None);
-                    Ok(())
-                }
-                _ => Err(VmError::Busy),
-            },
+            SlotState::Present(vm) => request(vm, StopReason::Reset),
             SlotState::Absent(_) if self.is_over() => Err(VmError::Over),
             SlotState::Absent(_) => self.bring_up(slot, &mut state),
         }
@@ -402,8 +396,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     /// [`VmError`] if it does not run.
     pub fn stop(&self, id: VmId) -> Result<(), VmError> {
         let vm = self.running_vm(id)?;
-        vm.request_stop(StopReason::Off, None);
-        Ok(())
+        request(&vm, StopReason::Off)
     }
 
     /// Halts a VM.
@@ -458,5 +451,14 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     #[must_use]
     pub fn serves_console(&self, cpu: PcpuId) -> bool {
         cpu == console::SERVED_BY
+    }
+}
+
+/// Asks a VM to stop, unless it is about to stop or to start.
+fn request(vm: &Vm, reason: StopReason) -> Result<(), VmError> {
+    if vm.request_stop(reason, None) {
+        Ok(())
+    } else {
+        Err(VmError::Busy)
     }
 }

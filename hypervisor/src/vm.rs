@@ -303,8 +303,9 @@ impl Vm {
     }
 
     /// Begins to stop the VM: each of its vCPUs is parked by its own CPU.
-    pub fn request_stop(&self, reason: StopReason, current: Option<VcpuId>) {
-        self.change_power(current, |power| power.request_stop(reason));
+    /// Returns whether it stops for this reason.
+    pub fn request_stop(&self, reason: StopReason, current: Option<VcpuId>) -> bool {
+        self.change_power(current, |power| power.request_stop(reason))
     }
 
     /// Begins to stop a VM that cannot be started.

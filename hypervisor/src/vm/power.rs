@@ -158,14 +158,19 @@ impl Power {
 
     /// Begins to stop the VM. The first reason counts, but a fault is never
     /// hidden by another reason.
-    pub fn request_stop(&mut self, reason: StopReason) {
-        match self.phase {
-            Phase::Running | Phase::Paused => self.phase = Phase::Stopping(reason),
-            Phase::Stopping(_) if reason == StopReason::Fault => {
-                self.phase = Phase::Stopping(reason);
-            }
-            Phase::Created | Phase::Stopping(_) | Phase::Stopped(_) => {}
+    ///
+    /// Returns whether it stops for this reason: `false` if it is stopping for
+    /// another one already, or does not run.
+    pub fn request_stop(&mut self, reason: StopReason) -> bool {
+        let stops = match self.phase {
+            Phase::Running | Phase::Paused => true,
+            Phase::Stopping(_) => reason == StopReason::Fault,
+            Phase::Created | Phase::Stopped(_) => false,
+        };
+        if stops {
+            self.phase = Phase::Stopping(reason);
         }
+        stops
     }
 
     /// Begins to stop a VM that cannot be started after all.
@@ -299,9 +304,9 @@ mod tests {
     #[test]
     fn a_fault_is_not_hidden_by_an_earlier_reset() {
         let mut power = booted();
-        power.request_stop(StopReason::Reset);
-        power.request_stop(StopReason::Fault);
-        power.request_stop(StopReason::Off);
+        assert!(power.request_stop(StopReason::Reset));
+        assert!(power.request_stop(StopReason::Fault));
+        assert!(!power.request_stop(StopReason::Off), "it is too late");
         assert_eq!(power.park(vcpu(0)), Some(StopReason::Fault));
     }
 
