@@ -384,19 +384,25 @@ impl<H: AxVCpuHal> Hypervisor<H> {
         let slot = self.slot(id)?;
         let mut state = slot.state.lock();
         match &*state {
-            SlotState::Present(vm) => request(vm, StopReason::Reset),
+            SlotState::Present(vm) if vm.request_stop(StopReason::Reset, None) => Ok(()),
+            SlotState::Present(_) => Err(VmError::Busy),
             SlotState::Absent(_) if self.is_over() => Err(VmError::Over),
             SlotState::Absent(_) => self.bring_up(slot, &mut state),
         }
     }
 
-    /// Turns a VM off, as if it had asked for it.
+    /// Turns a VM off, as if it had asked for it, also while it is starting or is
+    /// being reset.
     ///
     /// # Errors
-    /// [`VmError`] if it does not run.
+    /// [`VmError`] if it is off, or about to be.
     pub fn stop(&self, id: VmId) -> Result<(), VmError> {
-        let vm = self.running_vm(id)?;
-        request(&vm, StopReason::Off)
+        let vm = self.slot(id)?.vm().ok_or(VmError::Is("off"))?;
+        if vm.turn_off() {
+            Ok(())
+        } else {
+            Err(VmError::Busy)
+        }
     }
 
     /// Halts a VM.
@@ -451,14 +457,5 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     #[must_use]
     pub fn serves_console(&self, cpu: PcpuId) -> bool {
         cpu == console::SERVED_BY
-    }
-}
-
-/// Asks a VM to stop, unless it is about to stop or to start.
-fn request(vm: &Vm, reason: StopReason) -> Result<(), VmError> {
-    if vm.request_stop(reason, None) {
-        Ok(())
-    } else {
-        Err(VmError::Busy)
     }
 }

@@ -308,6 +308,12 @@ impl Vm {
         self.change_power(current, |power| power.request_stop(reason))
     }
 
+    /// Turns the VM off at the wish of its operator; see [`Power::turn_off`].
+    #[must_use]
+    pub fn turn_off(&self) -> bool {
+        self.change_power(None, Power::turn_off)
+    }
+
     /// Begins to stop a VM that cannot be started.
     pub fn abandon(&self) {
         self.change_power(None, Power::abandon);

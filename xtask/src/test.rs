@@ -14,6 +14,7 @@ mod miri;
 mod monitor;
 mod outcome;
 mod refusals;
+mod repeatable;
 mod sharing;
 mod suite;
 

@@ -36,6 +36,7 @@ mod fakes;
 mod flush;
 mod fold;
 mod ich;
+mod inspect;
 mod irq;
 mod irq_access;
 mod kicks;
@@ -55,6 +56,7 @@ pub use fold::Folded;
 #[cfg(target_os = "none")]
 pub use ich::El2Ich;
 pub use ich::IchRegs;
+pub use inspect::InterruptView;
 pub use kicks::{Kicks, KicksIter, MAX_VCPUS};
 pub use list_register::ListRegister;
 pub use sgi::SgiRegister;

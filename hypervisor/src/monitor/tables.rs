@@ -2,8 +2,8 @@
 //! locked.
 
 use arm_vcpu::AxVCpuHal;
-use arm_vgic_v3::{Frame, Kicks, Vgic};
-use vm_contract::{IntId, VcpuId, VmId, Width};
+use arm_vgic_v3::Kicks;
+use vm_contract::{IntId, VcpuId, VmId};
 
 use crate::console::Console;
 use crate::frames::FRAME_BYTES;
@@ -122,23 +122,8 @@ fn present<H: AxVCpuHal>(hypervisor: &Hypervisor<H>) -> impl Iterator<Item = all
     hypervisor.slots().iter().filter_map(|slot| slot.vm())
 }
 
-/// Registers of the interrupt controller: one bit, or one byte, for each
-/// interrupt (Arm IHI 0069, the same offsets in GICD and in GICR's SGI frame).
-mod register {
-    pub(super) const ENABLE: u64 = 0x100;
-    pub(super) const PENDING: u64 = 0x200;
-    pub(super) const ACTIVE: u64 = 0x300;
-    pub(super) const PRIORITY: u64 = 0x400;
-    /// From one redistributor to the next, and to its SGI frame.
-    pub(super) const STRIDE: u64 = 0x2_0000;
-    pub(super) const SGI_FRAME: u64 = 0x1_0000;
-}
-
-/// How many shared interrupts are looked at: all that VMs have.
-const LAST_INTID: u32 = 287;
-
-/// Prints the interrupts of a VM, as its own registers show them. What the list
-/// registers of a vCPU that runs hold is shown as when they were last looked at.
+/// Prints the interrupts of a VM. What the list registers of a vCPU that runs
+/// hold is shown as when they were last looked at.
 pub(super) fn irq<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, id: VmId) -> Result<(), VmError> {
     let slot = hypervisor.slot(id)?;
     let vm = slot.vm().ok_or(VmError::Is("off"))?;
@@ -147,62 +132,42 @@ pub(super) fn irq<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, id: VmId) -> Result<
         "INTID  vCPU  enabled  pending  active  priority"
     ));
     for vcpu in vm.vcpus() {
-        let base = u64::from(vcpu.raw()) * register::STRIDE + register::SGI_FRAME;
-        for number in 0..32 {
-            interrupt(
-                console,
-                &vm,
-                Some(vcpu),
-                (Frame::Redistributors, base),
-                number,
-            );
+        for intid in (0..32).filter_map(IntId::new) {
+            interrupt(console, &vm, vcpu, intid);
         }
     }
-    for number in 32..=LAST_INTID {
-        interrupt(console, &vm, None, (Frame::Distributor, 0), number);
+    let spis = vm.with_vgic(None, |vgic| (vgic.spi_intids(), Kicks::NONE));
+    for intid in spis {
+        interrupt(console, &vm, VcpuId::new(0), intid);
     }
     Ok(())
 }
 
 /// Prints one interrupt, unless nothing is to be said of it.
-fn interrupt(
-    console: &Console,
-    vm: &Vm,
-    vcpu: Option<VcpuId>,
-    (frame, base): (Frame, u64),
-    number: u32,
-) {
-    let asker = vcpu.unwrap_or(VcpuId::new(0));
-    let (word, bit) = (u64::from(number / 32) * 4, number % 32);
-    let (flags, priority) = vm.with_vgic(Some(asker), |vgic| {
-        let read = |vgic: &mut Vgic, offset, width| {
-            vgic.read(asker, frame, base + offset, width)
-                .unwrap_or_default()
-        };
-        let flags = [register::ENABLE, register::PENDING, register::ACTIVE]
-            .map(|offset| read(vgic, offset + word, Width::Word) >> bit & 1 != 0);
-        let offset = register::PRIORITY + u64::from(number);
-        ((flags, read(vgic, offset, Width::Byte)), Kicks::NONE)
-    });
-    // Software-generated interrupts are always enabled somewhere.
-    let is_sgi = IntId::sgi(number).is_some();
-    let [enabled, pending, active] = flags;
-    if !(pending || active || enabled && !is_sgi) {
+fn interrupt(console: &Console, vm: &Vm, vcpu: VcpuId, intid: IntId) {
+    let view = vm.with_vgic(None, |vgic| (vgic.inspect(vcpu, intid), Kicks::NONE));
+    let Some(view) = view else {
+        return;
+    };
+    // Software-generated interrupts are enabled nearly everywhere.
+    let is_sgi = IntId::sgi(intid.raw()).is_some();
+    if !(view.pending || view.active || view.enabled && !is_sgi) {
         return;
     }
     let mark = |flag| if flag { "yes" } else { "-" };
-    match vcpu {
-        Some(vcpu) => console.print(format_args!(
-            "{number:<6} {vcpu:<5} {:<8} {:<8} {:<7} {priority:#04x}",
-            mark(enabled),
-            mark(pending),
-            mark(active),
-        )),
-        None => console.print(format_args!(
-            "{number:<6} any   {:<8} {:<8} {:<7} {priority:#04x}",
-            mark(enabled),
-            mark(pending),
-            mark(active),
-        )),
+    let line = |owner: &dyn core::fmt::Display| {
+        console.print(format_args!(
+            "{:<6} {owner:<5} {:<8} {:<8} {:<7} {:#04x}",
+            intid.raw(),
+            mark(view.enabled),
+            mark(view.pending),
+            mark(view.active),
+            view.priority,
+        ));
+    };
+    if intid.is_private() {
+        line(&vcpu);
+    } else {
+        line(&"any");
     }
 }

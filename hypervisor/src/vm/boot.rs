@@ -8,7 +8,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use vm_contract::{GuestPhysAddr, VcpuId};
+use vm_contract::GuestPhysAddr;
 
 use super::Vm;
 use super::power::Start;
@@ -142,7 +142,6 @@ impl Vm {
             entry: layout.entry,
             context: usize::from(layout.tree) as u64,
         };
-        self.power.lock().boot(start);
-        self.call(VcpuId::new(0), None);
+        self.change_power(None, |power| power.boot(start));
     }
 }

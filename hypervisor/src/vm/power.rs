@@ -81,6 +81,8 @@ impl fmt::Display for Phase {
 pub struct Power {
     vcpus: Vec<VcpuPower>,
     phase: Phase,
+    /// It is to be turned off instead of starting.
+    starts_off: bool,
 }
 
 impl Power {
@@ -90,12 +92,18 @@ impl Power {
         Self {
             vcpus: vec![VcpuPower::Off; vcpu_count],
             phase: Phase::Created,
+            starts_off: false,
         }
     }
 
-    /// Starts the VM, at first or after a reset: vCPU 0 is on, all others off.
+    /// Starts the VM, at first or after a reset: vCPU 0 is on, all others off. If
+    /// it was [turned off](Self::turn_off) meanwhile it stops at once.
     pub fn boot(&mut self, start: Start) {
         self.vcpus.fill(VcpuPower::Off);
+        if self.starts_off {
+            self.phase = Phase::Stopping(StopReason::Off);
+            return;
+        }
         if let Some(first) = self.vcpus.first_mut() {
             *first = VcpuPower::On(Some(start));
         }
@@ -171,6 +179,22 @@ impl Power {
             self.phase = Phase::Stopping(reason);
         }
         stops
+    }
+
+    /// Turns the VM off at the wish of its operator, who wins over a guest that
+    /// resets itself. `false` if it is off, or about to be, already.
+    pub fn turn_off(&mut self) -> bool {
+        match self.phase {
+            Phase::Running | Phase::Paused | Phase::Stopping(StopReason::Reset) => {
+                self.phase = Phase::Stopping(StopReason::Off);
+            }
+            // It is being started, which comes to its end first.
+            Phase::Created | Phase::Stopped(StopReason::Reset) => {
+                return !core::mem::replace(&mut self.starts_off, true);
+            }
+            Phase::Stopping(_) | Phase::Stopped(_) => return false,
+        }
+        true
     }
 
     /// Begins to stop a VM that cannot be started after all.
@@ -308,6 +332,26 @@ mod tests {
         assert!(power.request_stop(StopReason::Fault));
         assert!(!power.request_stop(StopReason::Off), "it is too late");
         assert_eq!(power.park(vcpu(0)), Some(StopReason::Fault));
+    }
+
+    #[test]
+    fn an_operator_turns_a_vm_off_that_resets_itself() {
+        let mut power = booted();
+        power.request_stop(StopReason::Reset);
+        assert!(power.turn_off());
+        assert!(!power.turn_off(), "it is about to be off");
+        assert_eq!(power.park(vcpu(0)), Some(StopReason::Off));
+        assert!(!power.turn_off());
+
+        let mut power = booted();
+        power.request_stop(StopReason::Reset);
+        assert_eq!(power.park(vcpu(0)), Some(StopReason::Reset));
+        assert!(power.turn_off());
+        assert!(!power.turn_off());
+        power.boot(START);
+        assert!(power.is_stopping());
+        assert_eq!(power.is_on(vcpu(0)), Some(false));
+        assert_eq!(power.park(vcpu(0)), Some(StopReason::Off));
     }
 
     #[test]

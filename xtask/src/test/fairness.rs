@@ -9,23 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::images;
 use super::monitor::{self, Times};
+use super::repeatable::{BOOTARGS, repeatable};
 use super::suite::{Run, Test};
 use crate::guest::initramfs::Purpose;
 use crate::run::spec::MachineSpec;
-
-/// One instruction is one tick of the guests' counter (16 ns), and a machine
-/// that sleeps leaps to its next deadline.
-const REPEATABLE: [&str; 6] = [
-    "-icount",
-    "shift=4,sleep=off",
-    "-rtc",
-    "base=2024-01-01,clock=vm",
-    "-seed",
-    "1",
-];
-
-/// Linux starts quicker without tests of itself.
-const BOOTARGS: &str = "quiet nokaslr cryptomgr.notests=1";
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -250,11 +237,6 @@ fn jiffies(output: &str, prefix: &str) -> BTreeMap<u32, Vec<f64>> {
             Some((cpu, words.filter_map(|word| word.parse().ok()).collect()))
         })
         .collect()
-}
-
-fn repeatable(mut machine: MachineSpec) -> MachineSpec {
-    machine.qemu_args.extend(REPEATABLE.map(str::to_owned));
-    machine
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::suite::{Run, Test, Verdict};
+use super::repeatable::{BOOTARGS, repeatable};
+use super::suite::{Run, Test};
 use crate::guest::initramfs::Purpose;
 
 /// How many instructions the hypervisor may execute for each second of guest
@@ -19,23 +20,6 @@ const LIMIT_PER_SECOND: u64 = 100_000;
 const SHORT: u64 = 10;
 const LONG: u64 = 40;
 
-/// The same machine each time: one instruction is one tick of the guests'
-/// counter (16 ns), and nothing comes from the host but the pace at which it
-/// takes what the console prints.
-const REPEATABLE: [&str; 8] = [
-    "-icount",
-    "shift=4,sleep=off",
-    "-rtc",
-    "base=2024-01-01,clock=vm",
-    "-seed",
-    "1",
-    "-machine",
-    "dtb-randomness=off",
-];
-
-/// Linux starts quicker without tests of itself.
-const BOOTARGS: &str = "quiet nokaslr cryptomgr.notests=1";
-
 /// The ways to run guests, each with as many virtual machines.
 const MODES: [(&str, usize); 3] = [("--linux-smp", 1), ("--linux", 1), ("--multi-vm", 2)];
 
@@ -44,14 +28,7 @@ const AWAKE: &str = "slept well";
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        Test::new("idle_machine_executes_almost_nothing", |run| {
-            if run.context.is_bare() {
-                let reason = "only the hypervisor's instructions are counted";
-                return Ok(Verdict::Skipped(reason.to_owned()));
-            }
-            idle_machine(run).map(|()| Verdict::Passed)
-        })
-        .within_minutes(6),
+        Test::on_hypervisor("idle_machine_executes_almost_nothing", idle_machine).within_minutes(6),
     ]
 }
 
@@ -77,13 +54,13 @@ fn idle_machine(run: &Run<'_>) -> Result<()> {
 /// Returns how many instructions the hypervisor executes, from the start to the
 /// end of a machine in which every guest sleeps for so many seconds.
 fn executed_in_a_run(run: &Run<'_>, mode: &str, vms: usize, seconds: u64) -> Result<u64> {
-    let mut machine = run.machine(&[mode, "--count-instructions", "--append", BOOTARGS], None)?;
+    let flags = [mode, "--count-instructions", "--append", BOOTARGS];
+    let mut machine = repeatable(run.machine(&flags, None)?);
     ensure!(
         machine.vms.len() == vms,
         "{mode} runs {} virtual machines",
         machine.vms.len()
     );
-    machine.qemu_args.extend(REPEATABLE.map(str::to_owned));
     for vm in &mut machine.vms {
         let command = format!("sleep {seconds} && echo '{AWAKE}'");
         vm.initrd = run.linux(Purpose::Run { command })?.initrd;

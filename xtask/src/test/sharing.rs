@@ -3,24 +3,16 @@
 
 use anyhow::{Result, ensure};
 
-use super::suite::{Run, Test, Verdict};
+use super::suite::{Run, Test};
 use crate::guest::initramfs::Purpose;
-use crate::run::spec::{MachineSpec, Mode};
+use crate::run::spec::MachineSpec;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        shared("linux_shares_one_cpu", linux_shares_one_cpu),
-        shared("multi_vm_boots_both", multi_vm_boots_both),
-        shared("eight_vms_power_off", eight_vms_power_off).within_minutes(10),
+        Test::on_hypervisor("linux_shares_one_cpu", linux_shares_one_cpu),
+        Test::on_hypervisor("multi_vm_boots_both", multi_vm_boots_both),
+        Test::on_hypervisor("eight_vms_power_off", eight_vms_power_off).within_minutes(10),
     ]
-}
-
-/// Names a test that means nothing without the hypervisor.
-fn shared(name: &str, body: fn(&Run<'_>) -> Result<()>) -> Test {
-    Test::new(name, move |run| match run.context.mode {
-        Mode::Bare => Ok(Verdict::Skipped("only the hypervisor shares CPUs".into())),
-        Mode::Hypervisor => body(run).map(|()| Verdict::Passed),
-    })
 }
 
 fn linux_shares_one_cpu(run: &Run<'_>) -> Result<()> {
