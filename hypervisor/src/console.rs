@@ -294,6 +294,10 @@ impl Console {
             self.mux.lock().make_room(number);
         }
         self.close(vm.id());
+        // Even a weak reference would keep the VM's place in the heap.
+        if let Some(line) = self.lines().get(number) {
+            *line.vm.lock() = Weak::new();
+        }
     }
 
     fn close(&self, vm: VmId) {

@@ -255,8 +255,8 @@ impl Vm {
         };
         match mailbox.call() {
             Callee::Nobody => {}
-            // It is the one that calls.
-            Callee::Guest(_) if current == Some(vcpu) => {}
+            // It is the one on whose behalf this CPU acts, and looks by itself.
+            _ if current == Some(vcpu) => {}
             Callee::Guest(cpu) => self.machine.kick(cpu),
             Callee::Scheduler(cpu) => self.cpus.call(cpu),
         }

@@ -48,6 +48,9 @@ fn look_closely<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next 
         return Next::Park;
     }
     vcpu.expire_resting(rest, now);
+    // Its own timer may have called it. What others have done until now is seen
+    // below; whoever calls from now on tells this CPU.
+    vcpu.mailbox().take();
     match rest {
         Rest::Blocked if vcpu.is_deliverable() => Next::Wake,
         Rest::Blocked => Next::Stay,
