@@ -16,8 +16,8 @@ use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
 use arm_vgic_v3::El2Ich;
 use dtb_platform::{
-    BlobError, ConfigError, CpuStatus, EnableMethod, HostOptions, MachineFacts, Platform, VmConfig,
-    vm_configs_on,
+    BlobError, ConfigError, CpuStatus, EnableMethod, Gic, GicVersion, HostOptions, MachineFacts,
+    Platform, VmConfig, vm_configs_on,
 };
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
@@ -34,7 +34,7 @@ use vm_contract::HostPhysAddrRange;
 use crate::board::crash::{self, Witness};
 use crate::board::el2_cpu::El2Cpu;
 use crate::board::firmware::Firmware;
-use crate::board::gic::{self, CpuGic, Interrupts};
+use crate::board::gic::MachineGic;
 use crate::board::host::Host;
 use crate::board::{heap, logger, tables, uart};
 
@@ -73,7 +73,7 @@ pub(crate) type El2Hypervisor = Hypervisor<El2>;
 /// What every CPU needs to come up.
 pub(crate) struct Machinery {
     platform: Platform,
-    interrupts: Interrupts,
+    host: &'static Host,
     tables: tables::TableRegisters,
     firmware: Option<Firmware>,
 }
@@ -156,11 +156,6 @@ fn start_machine(
         log::error!("option refused: {error}");
     }
 
-    let interrupts = Interrupts::of(&platform)
-        .ok_or_else(|| String::from("the machine has no GICv3 with a maintenance interrupt"))?;
-    // SAFETY: called once, on the boot CPU; the GIC is mapped.
-    unsafe { gic::init_distributor(&platform, interrupts) }?;
-
     let pool = Arc::new(FramePool::default());
     for range in free {
         // SAFETY: memory that nothing else uses, mapped by the tables in force.
@@ -171,9 +166,10 @@ fn start_machine(
     if configs.is_empty() {
         return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
     }
-    let host: &'static Host = Box::leak(Box::new(Host {
-        affinities: platform.cpus.iter().map(|cpu| cpu.mpidr).collect(),
-    }));
+    // SAFETY: called once, on the boot CPU; the GIC is mapped.
+    let gic = unsafe { MachineGic::bring_up(&platform) }?;
+    let host: &'static Host = Box::leak(Box::new(Host { gic }));
+    let gic = platform.gic.version();
     let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
     let cpus = Arc::new(Cpus::new(host, cpu_count));
     let facts = host_facts(&platform);
@@ -191,7 +187,10 @@ fn start_machine(
         },
         cpu_count,
         slice_ms: options.slice_ms.into(),
-        vms: configs.into_iter().map(named).collect(),
+        vms: configs
+            .into_iter()
+            .map(|config| named(config, gic))
+            .collect(),
         // SAFETY: used at EL2 with everything masked, and guests are confined by the
         // stage-2 tables of their VM, which map only what `GuestRam` owns.
         hal: Box::new(|_, _| unsafe { El2::new() }),
@@ -200,7 +199,7 @@ fn start_machine(
 
     let machinery: &'static Machinery = Box::leak(Box::new(Machinery {
         platform,
-        interrupts,
+        host,
         tables,
         firmware,
     }));
@@ -287,14 +286,26 @@ unsafe extern "C" {
 fn device_ranges(platform: &Platform) -> Vec<HostPhysAddrRange> {
     let mut ranges: Vec<_> = platform.uart.iter().map(|uart| uart.range).collect();
     ranges.extend(platform.rtc);
-    if let dtb_platform::Gic::V3 {
-        distributor,
-        redistributors,
-        ..
-    } = &platform.gic
-    {
-        ranges.push(*distributor);
-        ranges.extend(redistributors);
+    match &platform.gic {
+        Gic::V2 {
+            distributor,
+            cpu,
+            hyp,
+            ..
+        } => {
+            ranges.extend([*distributor, *cpu]);
+            ranges.extend(hyp);
+        }
+        Gic::V3 {
+            distributor,
+            redistributors,
+            ..
+        } => {
+            ranges.push(*distributor);
+            ranges.extend(redistributors);
+        }
+        // `MachineGic` refuses it.
+        _ => {}
     }
     ranges
 }
@@ -329,8 +340,15 @@ fn judged_configs(
 }
 
 /// Reports a VM that is refused; it keeps its number all the same.
-fn named(config: Result<VmConfig, ConfigError>) -> (String, Option<VmConfig>) {
+fn named(config: Result<VmConfig, ConfigError>, gic: GicVersion) -> (String, Option<VmConfig>) {
     match config {
+        Ok(config) if gic == GicVersion::V2 => {
+            log::error!(
+                "VM refused: /chosen/{}: there is no virtual GICv2 yet",
+                config.node
+            );
+            (config.name, None)
+        }
         Ok(config) => (config.name.clone(), Some(config)),
         Err(error) => {
             log::error!("VM refused: {error}");
@@ -376,9 +394,10 @@ fn start_secondaries(
             .map_err(|error| format!("CPU {id} does not start: {error}"))?;
     }
     log::info!(
-        "Armature {}: {} CPUs, GICv3",
+        "Armature {}: {} CPUs, {}",
         env!("CARGO_PKG_VERSION"),
         machinery.platform.cpus.len(),
+        machinery.platform.gic.version(),
     );
     Ok(())
 }
@@ -397,10 +416,11 @@ pub(crate) fn run_cpu(
     let el2 = unsafe { El2::new() };
     let mut percpu = Aarch64PerCpu::new(el2, el2_vectors.address());
     percpu.hardware_enable().expect("this CPU has just come up");
-    // SAFETY: once per CPU, after ICC_SRE_EL2 was enabled.
-    let gic = unsafe { CpuGic::init(&machinery.platform, machinery.interrupts) }
-        .expect("the device tree describes this CPU's redistributor");
-    let mut cpu = El2Cpu::new(id, gic, machinery.interrupts, El2Ich::new());
+    let machine_gic = &machinery.host.gic;
+    // SAFETY: once per CPU, after ICC_SRE_EL2 was enabled where it exists.
+    let gic = unsafe { machine_gic.bring_up_cpu(id) }
+        .expect("the device tree describes this CPU's part of the GIC");
+    let mut cpu = El2Cpu::new(id, gic, machine_gic.interrupts(), El2Ich::new());
     ready();
     if id == PcpuId::new(0) {
         hypervisor.start();
