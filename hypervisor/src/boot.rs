@@ -14,10 +14,9 @@ use core::arch::global_asm;
 use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable};
 use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
-use arm_vgic_v3::El2Ich;
 use dtb_platform::{
-    BlobError, ConfigError, CpuStatus, EnableMethod, Gic, GicVersion, HostOptions, MachineFacts,
-    Platform, VmConfig, vm_configs_on,
+    BlobError, ConfigError, CpuStatus, EnableMethod, Gic, HostOptions, MachineFacts, Platform,
+    VmConfig, vm_configs_on,
 };
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
@@ -34,7 +33,7 @@ use vm_contract::HostPhysAddrRange;
 use crate::board::crash::{self, Witness};
 use crate::board::el2_cpu::El2Cpu;
 use crate::board::firmware::Firmware;
-use crate::board::gic::MachineGic;
+use crate::board::gic::{CpuGic, Interrupts, MachineGic, Version};
 use crate::board::host::Host;
 use crate::board::{heap, logger, tables, uart};
 
@@ -169,7 +168,6 @@ fn start_machine(
     // SAFETY: called once, on the boot CPU; the GIC is mapped.
     let gic = unsafe { MachineGic::bring_up(&platform) }?;
     let host: &'static Host = Box::leak(Box::new(Host { gic }));
-    let gic = platform.gic.version();
     let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
     let cpus = Arc::new(Cpus::new(host, cpu_count));
     let facts = host_facts(&platform);
@@ -187,10 +185,7 @@ fn start_machine(
         },
         cpu_count,
         slice_ms: options.slice_ms.into(),
-        vms: configs
-            .into_iter()
-            .map(|config| named(config, gic))
-            .collect(),
+        vms: configs.into_iter().map(named).collect(),
         // SAFETY: used at EL2 with everything masked, and guests are confined by the
         // stage-2 tables of their VM, which map only what `GuestRam` owns.
         hal: Box::new(|_, _| unsafe { El2::new() }),
@@ -340,15 +335,8 @@ fn judged_configs(
 }
 
 /// Reports a VM that is refused; it keeps its number all the same.
-fn named(config: Result<VmConfig, ConfigError>, gic: GicVersion) -> (String, Option<VmConfig>) {
+fn named(config: Result<VmConfig, ConfigError>) -> (String, Option<VmConfig>) {
     match config {
-        Ok(config) if gic == GicVersion::V2 => {
-            log::error!(
-                "VM refused: /chosen/{}: there is no virtual GICv2 yet",
-                config.node
-            );
-            (config.name, None)
-        }
         Ok(config) => (config.name.clone(), Some(config)),
         Err(error) => {
             log::error!("VM refused: {error}");
@@ -420,13 +408,30 @@ pub(crate) fn run_cpu(
     // SAFETY: once per CPU, after ICC_SRE_EL2 was enabled where it exists.
     let gic = unsafe { machine_gic.bring_up_cpu(id) }
         .expect("the device tree describes this CPU's part of the GIC");
-    let mut cpu = El2Cpu::new(id, gic, machine_gic.interrupts(), El2Ich::new());
     ready();
+    match gic {
+        Version::V2(_) if id == PcpuId::new(0) => {
+            crash::give_up("there is no virtual GICv2 yet, so that no VM can be built")
+        }
+        Version::V2(_) => park(),
+        Version::V3(gic) => run_vcpus(hypervisor, id, gic, machine_gic.interrupts()),
+    }
+    end(machinery, hypervisor)
+}
+
+/// Runs the vCPUs of this CPU, each version of the GIC in its own loop: none
+/// pays for the other.
+fn run_vcpus(
+    hypervisor: &'static El2Hypervisor,
+    id: PcpuId,
+    gic: impl CpuGic,
+    interrupts: Interrupts,
+) {
+    let mut cpu = El2Cpu::new(id, gic, interrupts);
     if id == PcpuId::new(0) {
         hypervisor.start();
     }
     Scheduler::new(hypervisor).run(hypervisor, &mut cpu);
-    end(machinery, hypervisor)
 }
 
 /// Turns the machine off; if a VM failed, resets it instead, which whoever

@@ -7,6 +7,7 @@ mod v3;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ID_AA64PFR0_EL1, Readable};
+use arm_vgic_v3::IchRegs;
 use dtb_platform::{Gic, GicVersion, Platform, Trigger};
 use hypervisor::cpu::{PcpuId, PhysicalInterrupt};
 use vm_contract::IntId;
@@ -84,13 +85,31 @@ pub(crate) struct MachineGic {
     version: Version<v2::Shared, v3::Shared>,
 }
 
-/// The interrupt controller of one CPU.
-pub(crate) struct CpuGic(Version<v2::CpuGic, v3::CpuGic>);
-
 /// One thing for each version of the architecture.
-enum Version<Two, Three> {
+pub(crate) enum Version<Two, Three> {
     V2(Two),
     V3(Three),
+}
+
+/// The interrupt controller of the CPU that executes.
+pub(crate) trait CpuGic {
+    /// The list registers.
+    type Ich: IchRegs;
+
+    /// Returns the list registers.
+    fn ich(&mut self) -> &mut Self::Ich;
+
+    /// Acknowledges an interrupt and drops its priority; it stays active.
+    fn acknowledge(&self) -> Option<IntId>;
+
+    /// Deactivates an interrupt.
+    fn deactivate(&self, intid: IntId);
+
+    /// Disables a private interrupt that nobody asked for.
+    fn disable(&mut self, private: IntId);
+
+    /// Makes a private interrupt active.
+    fn activate(&self, private: IntId);
 }
 
 impl MachineGic {
@@ -138,15 +157,18 @@ impl MachineGic {
     /// Called once per CPU, with the GIC mapped as device memory, and with
     /// ICC_SRE_EL2 enabled where that exists.
     #[expect(unsafe_code, reason = "a CPU has its registers once")]
-    pub(crate) unsafe fn bring_up_cpu(&self, id: PcpuId) -> Result<CpuGic, &'static str> {
-        Ok(CpuGic(match &self.version {
+    pub(crate) unsafe fn bring_up_cpu(
+        &self,
+        id: PcpuId,
+    ) -> Result<Version<v2::Interface, v3::Interface>, &'static str> {
+        Ok(match &self.version {
             // SAFETY: as the caller promises.
             Version::V2(shared) => Version::V2(unsafe { shared.bring_up_cpu(id, self.interrupts) }),
             Version::V3(shared) => {
                 // SAFETY: as the caller promises.
                 Version::V3(unsafe { shared.bring_up_cpu(self.interrupts) }?)
             }
-        }))
+        })
     }
 
     /// Returns what the hypervisor's interrupts are.
@@ -162,46 +184,6 @@ impl MachineGic {
         match &self.version {
             Version::V2(shared) => shared.kick(id),
             Version::V3(shared) => shared.kick(id),
-        }
-    }
-}
-
-impl CpuGic {
-    /// Acknowledges an interrupt and drops its priority; it stays active.
-    #[inline]
-    pub(crate) fn acknowledge(&self) -> Option<IntId> {
-        match &self.0 {
-            Version::V2(gic) => gic.acknowledge(),
-            Version::V3(gic) => gic.acknowledge(),
-        }
-    }
-
-    /// Deactivates an interrupt.
-    #[inline]
-    pub(crate) fn deactivate(&self, intid: IntId) {
-        match &self.0 {
-            Version::V2(gic) => gic.deactivate(intid),
-            Version::V3(gic) => gic.deactivate(intid),
-        }
-    }
-
-    /// Disables a private interrupt that nobody asked for.
-    pub(crate) fn disable(&mut self, intid: IntId) {
-        if intid.is_private() {
-            match &mut self.0 {
-                Version::V2(gic) => gic.disable(intid),
-                Version::V3(gic) => gic.disable(intid),
-            }
-        }
-    }
-
-    /// Makes a private interrupt active.
-    pub(crate) fn activate(&self, intid: IntId) {
-        if intid.is_private() {
-            match &self.0 {
-                Version::V2(gic) => gic.activate(intid),
-                Version::V3(gic) => gic.activate(intid),
-            }
         }
     }
 }

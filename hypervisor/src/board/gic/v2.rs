@@ -126,8 +126,8 @@ impl Shared {
     ///
     /// # Safety
     /// As for [`MachineGic::bring_up_cpu`](super::MachineGic::bring_up_cpu).
-    pub(super) unsafe fn bring_up_cpu(&self, id: PcpuId, interrupts: Interrupts) -> CpuGic {
-        let gic = CpuGic {
+    pub(super) unsafe fn bring_up_cpu(&self, id: PcpuId, interrupts: Interrupts) -> Interface {
+        let gic = Interface {
             gicd: self.gicd,
             gicc: self.gicc,
         };
@@ -157,12 +157,13 @@ impl Shared {
 }
 
 /// What one CPU sees of the distributor, and its CPU interface.
-pub(super) struct CpuGic {
+pub(crate) struct Interface {
     gicd: &'static Gicd,
     gicc: &'static Gicc,
 }
 
-impl CpuGic {
+#[expect(dead_code, reason = "there is no virtual GICv2 yet")]
+impl Interface {
     /// An SGI is deactivated at once: that needs to know who has sent it, which
     /// is told here and nowhere else.
     #[inline]

@@ -10,11 +10,12 @@ use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use arm_gic::gicv3::registers::{Gicd, GicrSgi};
 use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor, Group};
 use arm_gic::{InterruptGroup, Trigger, UniqueMmioPointer};
+use arm_vgic_v3::El2Ich;
 use dtb_platform::{Gic, Platform};
 use hypervisor::cpu::PcpuId;
 use vm_contract::{HostPhysAddrRange, IntId};
 
-use super::{Interrupts, KICK, PRIORITY};
+use super::{CpuGic, Interrupts, KICK, PRIORITY};
 
 /// Affinity fields of MPIDR_EL1.
 const AFFINITY: u64 = 0xff_00ff_ffff;
@@ -99,7 +100,7 @@ impl Shared {
     pub(super) unsafe fn bring_up_cpu(
         &self,
         interrupts: Interrupts,
-    ) -> Result<CpuGic, &'static str> {
+    ) -> Result<Interface, &'static str> {
         let own = MPIDR_EL1.get() & AFFINITY;
         let base = self
             .redistributors
@@ -135,7 +136,8 @@ impl Shared {
         // `deactivate` rely on it.
         unsafe { asm!("msr S3_0_C12_C12_4, {}", "isb", in(reg) EOI_MODE, options(nostack)) };
         GicCpuInterface::enable_group1(true);
-        Ok(CpuGic {
+        Ok(Interface {
+            ich: El2Ich::new(),
             redistributor,
             base,
         })
@@ -160,34 +162,42 @@ impl Shared {
 }
 
 /// The redistributor and CPU interface of one CPU.
-pub(super) struct CpuGic {
+pub(crate) struct Interface {
+    ich: El2Ich,
     redistributor: GicRedistributor<'static>,
     /// Where it is, for the registers that the driver does not offer.
     base: usize,
 }
 
-impl CpuGic {
+impl CpuGic for Interface {
+    type Ich = El2Ich;
+
     #[inline]
-    pub(super) fn acknowledge(&self) -> Option<IntId> {
+    fn ich(&mut self) -> &mut El2Ich {
+        &mut self.ich
+    }
+
+    #[inline]
+    fn acknowledge(&self) -> Option<IntId> {
         let id = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)?;
         GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
         IntId::new(u32::from(id))
     }
 
     #[inline]
-    pub(super) fn deactivate(&self, intid: IntId) {
+    fn deactivate(&self, intid: IntId) {
         // SAFETY: ICC_DIR_EL1 deactivates an interrupt of this CPU.
         unsafe { asm!("msr S3_0_C12_C11_1, {0:x}", in(reg) intid.raw(), options(nostack)) };
     }
 
-    pub(super) fn disable(&mut self, private: IntId) {
+    fn disable(&mut self, private: IntId) {
         // It exists: it has just been signalled.
         let _ = self
             .redistributor
             .enable_interrupt(driver_id(private), false);
     }
 
-    pub(super) fn activate(&self, private: IntId) {
+    fn activate(&self, private: IntId) {
         // SAFETY: a register of this CPU's own redistributor.
         unsafe { write(self.base, GICR_ISACTIVER0, 1 << private.raw()) };
         self.redistributor.wait_for_pending_write();
