@@ -169,7 +169,6 @@ const fn to_gich(value: ListRegister) -> u32 {
 
 /// Translates `GICH_LR<n>` to a list register.
 const fn from_gich(bits: u32) -> ListRegister {
-    #[expect(clippy::cast_possible_truncation, reason = "five bits")]
     let priority = (bits >> lr::PRIORITY_SHIFT & 0x1F) as u8;
     let mut value = ListRegister::new(bits & lr::INTID_MASK, priority << 3, bits & lr::GROUP1 != 0);
     if bits & lr::PENDING != 0 {
@@ -179,14 +178,12 @@ const fn from_gich(bits: u32) -> ListRegister {
         value = value.active();
     }
     if bits & lr::HW != 0 {
-        #[expect(clippy::cast_possible_truncation, reason = "ten bits")]
         let physical = (bits >> lr::PINTID_SHIFT & lr::INTID_MASK) as u16;
         return value.linked(physical);
     }
     if bits & lr::EOI != 0 {
         value = value.with_eoi_maintenance();
     }
-    #[expect(clippy::cast_possible_truncation, reason = "three bits")]
     let source = (bits >> lr::PINTID_SHIFT & lr::SOURCE_MASK) as u8;
     value.with_source(source)
 }
