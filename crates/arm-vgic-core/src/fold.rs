@@ -154,7 +154,8 @@ impl Controller {
     }
 
     /// Ends the active interrupt of the highest priority among those of `vcpu`
-    /// that no list register holds. Does nothing if there is none.
+    /// that no list register holds, one that the guest has acknowledged if there is
+    /// one: priorities nest. Does nothing if there is none.
     fn end_unlisted(&mut self, vcpu: VcpuId, folded: &mut Folded) {
         let Some(one) = self.vcpus.get(vcpu.index()) else {
             return;
@@ -162,9 +163,9 @@ impl Controller {
         let active = one.interface.claims.iter().filter_map(|intid| {
             let bank = one.bank_of(intid, &self.spis)?;
             let (priority, active, _) = bank.rank(intid % 32);
-            active.then_some((priority, intid))
+            active.then_some((!bank.is_acknowledged(intid % 32), priority, intid))
         });
-        if let Some(intid) = active.min().and_then(|(_, intid)| IntId::new(intid)) {
+        if let Some(intid) = active.min().and_then(|(_, _, intid)| IntId::new(intid)) {
             self.end(vcpu, intid, folded);
         }
     }
