@@ -20,21 +20,23 @@ pub(super) fn tests() -> Vec<Test> {
     vec![Test::new("gic_transcripts_are_equal_v3", |run| are_equal(run, "v3")).within_minutes(6)]
 }
 
-/// Runs the guest on QEMU alone, then in the hypervisor, and compares.
-fn are_equal(run: &Run<'_>, flavour: &str) -> Result<Verdict> {
+/// Runs the guest with these boot arguments on QEMU alone, then in the hypervisor,
+/// and compares.
+fn are_equal(run: &Run<'_>, flavour: &str, bootargs: &str) -> Result<Verdict> {
     if run.context.is_bare() {
         return Ok(Verdict::Skipped("it runs both ways itself".into()));
     }
-    let expected = transcript(run, flavour, Mode::Bare)?;
-    let actual = transcript(run, flavour, Mode::Hypervisor)?;
+    let expected = transcript(run, flavour, bootargs, Mode::Bare)?;
+    let actual = transcript(run, flavour, bootargs, Mode::Hypervisor)?;
     compare(&expected, &actual)?;
     Ok(Verdict::Passed)
 }
 
 /// Runs the guest and returns its transcript, which stays in a file as well.
-fn transcript(run: &Run<'_>, flavour: &str, mode: Mode) -> Result<Vec<String>> {
+fn transcript(run: &Run<'_>, flavour: &str, bootargs: &str, mode: Mode) -> Result<Vec<String>> {
     let mut vm = VmSpec::new(Boot::Kernel(images::program(run, GUEST)?));
     (vm.vcpus, vm.memory_mib) = (2, 64);
+    vm.append(bootargs);
     let guest = run.talk(vm, |machine| machine.mode = mode)?;
     let printed = guest.power_off()?;
     let name = match mode {

@@ -6,11 +6,19 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod exceptions;
+#[cfg(target_os = "none")]
+mod flood;
+#[cfg(target_os = "none")]
 mod interface;
+#[cfg(target_os = "none")]
+mod levels;
 #[cfg(target_os = "none")]
 mod masks;
 #[cfg(target_os = "none")]
 mod partner;
+#[cfg(target_os = "none")]
+mod registers;
 #[cfg(target_os = "none")]
 mod snapshot;
 #[cfg(target_os = "none")]
@@ -26,71 +34,30 @@ test_guests::guest!("gic", run);
 fn run() {
     use test_guests::check;
     use test_guests::runtime::{gic, machine};
-    use walk::Plan;
 
     check!(machine::cpu_count() >= snapshot::CPUS, "too few CPUs");
-    transcript::line!("== reset");
-    snapshot::print_reset();
+    registers::at_reset();
     transcript::print();
     gic::init_cpu();
     partner::start();
-    let plain = Plan {
-        name: "Group 1",
-        seed: 1,
-        steps: 400,
-        both_groups: false,
-        two_steps: false,
-        sets_active: false,
-        shapes_priorities: false,
-        closes_groups: false,
+    // The boot argument `flood` leaves the rest out.
+    let sections: &[fn()] = if machine::has_boot_word("flood") {
+        &[flood::run]
+    } else {
+        &[
+            registers::wake,
+            registers::widths,
+            registers::reserved,
+            exceptions::deliver,
+            exceptions::nest,
+            levels::one_by_one,
+            levels::at_random,
+            flood::run,
+            walk::all,
+        ]
     };
-    let walks = [
-        plain,
-        Plan {
-            name: "Group 1, two steps",
-            seed: 2,
-            two_steps: true,
-            ..plain
-        },
-        Plan {
-            name: "both groups",
-            seed: 3,
-            both_groups: true,
-            ..plain
-        },
-        Plan {
-            name: "both groups, two steps, priorities",
-            seed: 4,
-            both_groups: true,
-            two_steps: true,
-            shapes_priorities: true,
-            ..plain
-        },
-        Plan {
-            name: "Group 1, enables, priorities",
-            seed: 5,
-            closes_groups: true,
-            shapes_priorities: true,
-            ..plain
-        },
-        Plan {
-            name: "active states",
-            seed: 6,
-            sets_active: true,
-            ..plain
-        },
-        Plan {
-            name: "active states, two steps, both groups, priorities",
-            seed: 7,
-            both_groups: true,
-            two_steps: true,
-            shapes_priorities: true,
-            sets_active: true,
-            ..plain
-        },
-    ];
-    for plan in walks {
-        walk::run(plan);
+    for section in sections {
+        section();
         transcript::print();
     }
     partner::leave();

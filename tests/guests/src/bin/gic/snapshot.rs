@@ -76,7 +76,8 @@ fn registers() -> impl Iterator<Item = Register> {
 }
 
 /// For each bank four words of bits, two of configuration, eight of priorities.
-const REGISTERS: usize = (CPUS + BANKS as usize) * 14;
+const PER_BANK: usize = 14;
+const REGISTERS: usize = (CPUS + BANKS as usize) * PER_BANK;
 
 /// The visible state at one time.
 #[derive(Clone)]
@@ -104,6 +105,9 @@ fn memory() -> [u32; REGISTERS] {
     let mut values = [0; REGISTERS];
     for (slot, register) in values.iter_mut().zip(registers()) {
         *slot = mmio::read32(register.address) & register.mask;
+    }
+    for [_, _, pending, active, ..] in values.as_chunks_mut::<PER_BANK>().0.iter_mut().take(CPUS) {
+        *pending = masks::pending(*pending, *active);
     }
     values
 }
@@ -199,7 +203,7 @@ impl Snapshot {
             0 => cpu,
             bank => CPUS + bank - 1,
         };
-        let value = kind.and_then(|kind| self.registers.get(14 * bank + kind));
+        let value = kind.and_then(|kind| self.registers.get(PER_BANK * bank + kind));
         value.is_some_and(|value| value >> (intid % 32) & 1 != 0)
     }
 

@@ -5,7 +5,7 @@ use test_guests::runtime::{gic, machine, mmio, random::Random};
 
 use crate::interface::Icc;
 use crate::snapshot::{self, CPUS, Snapshot, redistributor};
-use crate::transcript::{add, line};
+use crate::transcript::{self, add, line};
 
 /// SGIs and PPIs that no line drives, the same on both CPUs.
 const PRIVATE: [u32; 10] = [1, 4, 7, 10, 13, 15, 16, 17, 18, 20];
@@ -19,20 +19,20 @@ const DEPTH: usize = 64;
 
 /// What a walk may do beyond pending, taking and ending interrupts.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) name: &'static str,
-    pub(crate) seed: u64,
-    pub(crate) steps: u32,
+struct Plan {
+    name: &'static str,
+    seed: u64,
+    steps: u32,
     /// Interrupts of both groups.
-    pub(crate) both_groups: bool,
+    both_groups: bool,
     /// ICC_CTLR_EL1.EOImode.
-    pub(crate) two_steps: bool,
+    two_steps: bool,
     /// Writes of ISACTIVER and ICACTIVER.
-    pub(crate) sets_active: bool,
+    sets_active: bool,
     /// Binary points and priority masks, CBPR.
-    pub(crate) shapes_priorities: bool,
+    shapes_priorities: bool,
     /// Group enables of the CPU interfaces.
-    pub(crate) closes_groups: bool,
+    closes_groups: bool,
 }
 
 /// What a CPU owes for the interrupts that it has acknowledged.
@@ -89,8 +89,74 @@ struct Walk {
 
 const GROUP0: u32 = 1 << 31;
 
+const PLAIN: Plan = Plan {
+    name: "Group 1",
+    seed: 1,
+    steps: 400,
+    both_groups: false,
+    two_steps: false,
+    sets_active: false,
+    shapes_priorities: false,
+    closes_groups: false,
+};
+
+/// All walks, from the simplest to the wildest.
+const PLANS: [Plan; 7] = [
+    PLAIN,
+    Plan {
+        name: "Group 1, two steps",
+        seed: 2,
+        two_steps: true,
+        ..PLAIN
+    },
+    Plan {
+        name: "both groups",
+        seed: 3,
+        both_groups: true,
+        ..PLAIN
+    },
+    Plan {
+        name: "both groups, two steps, priorities",
+        seed: 4,
+        both_groups: true,
+        two_steps: true,
+        shapes_priorities: true,
+        ..PLAIN
+    },
+    Plan {
+        name: "Group 1, enables, priorities",
+        seed: 5,
+        closes_groups: true,
+        shapes_priorities: true,
+        ..PLAIN
+    },
+    Plan {
+        name: "active states",
+        seed: 6,
+        sets_active: true,
+        ..PLAIN
+    },
+    Plan {
+        name: "active states, two steps, both groups, priorities",
+        seed: 7,
+        both_groups: true,
+        two_steps: true,
+        shapes_priorities: true,
+        sets_active: true,
+        ..PLAIN
+    },
+];
+
+/// Takes all walks.
+pub(crate) fn all() {
+    for plan in PLANS {
+        run(plan);
+        transcript::print();
+    }
+}
+
 /// Walks as planned.
-pub(crate) fn run(plan: Plan) {
+fn run(plan: Plan) {
     line!("== walk: {}", plan.name);
     snapshot::start_over();
     let mut walk = Walk {
