@@ -17,7 +17,15 @@ const MARK: &str = "| ";
 const SECTION: &str = "== ";
 
 pub(super) fn tests() -> Vec<Test> {
-    vec![Test::new("gic_transcripts_are_equal_v3", |run| are_equal(run, "v3")).within_minutes(6)]
+    vec![
+        Test::new("sixty_four_spis_come_once_each_by_priority", |run| {
+            are_equal(run, "flood", "flood")
+        }),
+        Test::new("gic_transcripts_are_equal_v3", |run| {
+            are_equal(run, "v3", "")
+        })
+        .within_minutes(6),
+    ]
 }
 
 /// Runs the guest with these boot arguments on QEMU alone, then in the hypervisor,

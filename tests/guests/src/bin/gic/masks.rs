@@ -15,6 +15,8 @@
 //!   UNPREDICTABLE. Deactivations by ICC_DIR_EL1 come in any order.
 //! - Writes to one CPU's interface or redistributor reach another CPU in finite
 //!   time, not at once: see `snapshot::settle`.
+//! - GICR_WAKER at reset is not printed: QEMU's redistributors sleep then, and
+//!   deliver all the same; the hypervisor's are awake, as firmware leaves them.
 //! - ICC_SGI1R_EL1.RS is reserved where GICD_TYPER.RSS is 0, as in QEMU.
 //! - ICC_SGI1R_EL1 and SGIs that their target has in Group 0: with one security
 //!   state they are forwarded. QEMU 7.2 drops them, which is wrong, so none is

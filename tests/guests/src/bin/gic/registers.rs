@@ -35,8 +35,7 @@ pub(crate) fn at_reset() {
         let halves = [0, 4].map(|half| u64::from(mmio::read32(frame + TYPER + half)));
         let joined = (halves[1] << 32 | halves[0]) & masks::GICR_TYPER;
         let control = mmio::read32(frame) & GICR_CTLR_PENDING;
-        let waker = mmio::read32(frame + WAKER);
-        line!("R{cpu} TYPER {typer:x} {joined:x} CTLR {control:x} WAKER {waker:x}");
+        line!("R{cpu} TYPER {typer:x} {joined:x} CTLR {control:x}");
         identification(frame);
     }
     line!("== reset");
