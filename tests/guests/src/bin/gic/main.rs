@@ -40,9 +40,11 @@ fn run() {
     transcript::print();
     gic::init_cpu();
     partner::start();
-    // The boot argument `flood` leaves the rest out.
+    // The boot arguments `flood` and `walk` leave the rest out.
     let sections: &[fn()] = if machine::has_boot_word("flood") {
         &[flood::run]
+    } else if machine::has_boot_word("walk") {
+        &[walk::all]
     } else {
         &[
             registers::wake,
