@@ -67,7 +67,10 @@ impl Controller {
             && one.interface.loaded
         {
             one.interface.vmcr = ich.read_vmcr();
-            if one.interface.hcr & hcr::LRENPIE != 0 {
+            // While ICC_DIR_EL1 traps, only that ends an interrupt: EOIs drop
+            // priorities, and do not count (ICH_HCR_EL2.EOIcount). In QEMU (7.2)
+            // they do.
+            if one.interface.hcr & (hcr::LRENPIE | hcr::TDIR) == hcr::LRENPIE {
                 // Before the list registers give back theirs: those are not meant.
                 self.end_counted(vcpu, ich, folded);
             }
