@@ -28,6 +28,8 @@ extern crate alloc;
 
 mod affinity;
 mod claims;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod cpu_interface;
 mod delivery;
 mod distributor;
