@@ -20,6 +20,7 @@
 //! let report = run(&|shape| Box::new(VgicMachine::new(shape, machine)));
 //! assert!(report.is_clean(), "{report}");
 //! ```
+#![doc = include_str!("../RULES.md")]
 
 mod board;
 mod compare;
@@ -35,7 +36,7 @@ use core::fmt;
 
 use vm_contract::{AccessError, Width};
 
-use crate::vgic::Frame;
+use crate::Frame;
 
 pub use compare::{Limits, compare, shape};
 pub use machine::{MachineConfig, VgicMachine};

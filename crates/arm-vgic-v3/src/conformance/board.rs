@@ -7,7 +7,7 @@ use core::fmt::Debug;
 use vm_contract::Width;
 
 use super::{Factory, Failure, GicUnderTest, IccRegister, SPURIOUS, Shape};
-use crate::vgic::Frame;
+use crate::Frame;
 
 /// Offsets of registers with a bit per interrupt, in GICD and in SGI_base.
 pub(super) const IGROUPR: u64 = 0x080;

@@ -10,7 +10,7 @@ use super::board::{
     ISPENDR, SGI_BASE, Verdict, expect, require,
 };
 use super::{Failure, GicUnderTest, IccRegister, ReferenceGic, SPURIOUS, Shape, Step};
-use crate::vgic::Frame;
+use crate::Frame;
 
 /// The vCPUs of a comparison: two neighbours and one far away.
 pub(super) const AFFINITIES: [u64; 3] = [0, 1, 0x1_0000_0100];
@@ -29,9 +29,10 @@ pub struct Limits {
     /// ICC_CTLR_EL1.EOImode stays zero. For vGICs on CPUs without a trap for
     /// ICC_DIR_EL1, for the same reason.
     pub no_separate_deactivation: bool,
-    /// This PPI stays level-sensitive and its pending state is not compared while it
-    /// is active: its wire is a physical interrupt, which does not show then.
-    pub linked_ppi: Option<u32>,
+    /// These PPIs and SPIs stay level-sensitive and their pending state is not
+    /// compared while they are active: their wires are physical interrupts, which do
+    /// not show then.
+    pub linked: &'static [u32],
 }
 
 /// What the guest remembers of one vCPU.
@@ -229,11 +230,16 @@ impl Comparison<'_> {
             Frame::Distributor => (usize::try_from(offset % 0x80 / 4).ok()?, 0),
             Frame::Redistributors => (0, usize::try_from(offset / GICR_STRIDE).ok()?),
         };
-        if let Some(ppi) = self.limits.linked_ppi
-            && frame == Frame::Redistributors
-            && offset % GICR_STRIDE & !3 == SGI_BASE + ICFGR + 4
-        {
-            return Some(value & !(0b10 << (2 * (ppi % 16))));
+        for &intid in self.limits.linked {
+            let shared = frame == Frame::Distributor;
+            let register = ICFGR + 4 * u64::from(intid / 16);
+            let here = match frame {
+                Frame::Distributor => offset & !3 == register,
+                Frame::Redistributors => offset % GICR_STRIDE & !3 == SGI_BASE + register,
+            };
+            if here && shared == (intid >= 32) {
+                return Some(value & !(0b10 << (2 * (intid % 16))));
+            }
         }
         if width != Width::Word {
             return Some(value);
@@ -412,13 +418,18 @@ impl Comparison<'_> {
         let shows_pending = [ISPENDR, ICPENDR]
             .iter()
             .any(|&register| writes(frame, offset, register));
-        match (self.limits.linked_ppi, frame) {
-            (Some(ppi), Frame::Redistributors) if shows_pending => {
-                let vcpu = usize::try_from(offset / GICR_STRIDE).unwrap_or(usize::MAX);
-                u64::from(self.model.is_active(vcpu, ppi)) << ppi
-            }
-            _ => 0,
+        if !shows_pending {
+            return 0;
         }
+        let (bank, vcpu) = match frame {
+            Frame::Distributor => (offset % 0x80 / 4, 0),
+            Frame::Redistributors => (0, offset / GICR_STRIDE),
+        };
+        let vcpu = usize::try_from(vcpu).unwrap_or(usize::MAX);
+        let linked = self.limits.linked.iter();
+        linked
+            .filter(|&&intid| u64::from(intid / 32) == bank && self.model.is_active(vcpu, intid))
+            .fold(0, |hidden, intid| hidden | 1 << (intid % 32))
     }
 }
 

@@ -9,14 +9,20 @@ use alloc::vec::Vec;
 use vm_contract::{AccessError, IntId, VcpuId, Width};
 
 use super::{GicUnderTest, IccRegister, SPURIOUS, Shape, Signals};
-use crate::fakes::{FakeIch, Group};
-use crate::fold::Folded;
-use crate::ich::IchRegs;
-use crate::kicks::Kicks;
-use crate::list_register::ListRegister;
-use crate::regs::vmcr;
-use crate::sgi::SgiRegister;
-use crate::vgic::{Frame, Vgic, VgicConfig};
+use crate::{
+    FakeIch, Folded, Frame, Group, IchRegs, Kicks, ListRegister, SgiRegister, Vgic, VgicConfig,
+};
+
+/// Fields of ICH_VMCR_EL2.
+mod vmcr {
+    pub(super) const VENG0: u64 = 1 << 0;
+    pub(super) const VENG1: u64 = 1 << 1;
+    pub(super) const VCBPR: u64 = 1 << 4;
+    pub(super) const VEOIM: u64 = 1 << 9;
+    pub(super) const VBPR1_SHIFT: u32 = 18;
+    pub(super) const VBPR0_SHIFT: u32 = 21;
+    pub(super) const VPMR_SHIFT: u32 = 24;
+}
 
 /// ICC_CTLR_EL1.CBPR.
 const CTLR_CBPR: u64 = 1 << 0;
@@ -39,6 +45,8 @@ pub struct MachineConfig {
     /// The PPI, if any, whose wire is a physical interrupt linked to it, as the
     /// virtual timer's is.
     pub linked_ppi: Option<u32>,
+    /// The same for an SPI, as that of a device passed through.
+    pub linked_spi: Option<u32>,
 }
 
 impl Default for MachineConfig {
@@ -49,14 +57,21 @@ impl Default for MachineConfig {
             dir_trap: true,
             prompt: true,
             linked_ppi: None,
+            linked_spi: None,
         }
     }
 }
 
-/// The physical interrupt behind a linked PPI, on the CPU of its vCPU.
-#[derive(Clone, Copy, Debug, Default)]
-struct Physical {
+/// A linked interrupt and the physical one behind it.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// Whose PPI it is; of an SPI, any vCPU.
+    vcpu: VcpuId,
+    intid: IntId,
+    physical: IntId,
+    /// The level of the physical wire.
     wire: bool,
+    /// The physical interrupt is active.
     active: bool,
 }
 
@@ -66,7 +81,7 @@ pub struct VgicMachine {
     vgic: Vgic,
     config: MachineConfig,
     cpus: Vec<FakeIch>,
-    physical: Vec<Physical>,
+    links: Vec<Link>,
     /// vCPUs that have not looked yet.
     owed: Kicks,
     complaint: Option<String>,
@@ -100,13 +115,22 @@ impl VgicMachine {
             vgic: vgic.with_priority_bits(config.priority_bits),
             config,
             cpus: alloc::vec![cpu; shape.affinities.len()],
-            physical: alloc::vec![Physical::default(); shape.affinities.len()],
+            links: Vec::new(),
             owed: Kicks::NONE,
             complaint,
         };
         for (vcpu, cpu) in (0..).map(VcpuId::new).zip(&mut machine.cpus) {
             machine.vgic.load(vcpu, cpu);
+            // Physical INTIDs are others than the virtual ones.
+            machine
+                .links
+                .extend(Link::new(vcpu, config.linked_ppi, IntId::ppi(4)));
         }
+        machine.links.extend(Link::new(
+            VcpuId::new(0),
+            config.linked_spi,
+            IntId::spi(300),
+        ));
         machine
     }
 
@@ -153,8 +177,8 @@ impl VgicMachine {
                         self.complain(format!("the maintenance interrupt of {vcpu} storms"));
                     }
                 }
-                self.look_at_source(vcpu);
             }
+            self.look_at_sources();
             if self.owed.is_empty() {
                 return;
             }
@@ -190,50 +214,80 @@ impl VgicMachine {
         }
     }
 
-    /// Deactivates the physical interrupt behind the linked PPI of `vcpu`.
-    fn deactivate_physical(&mut self, vcpu: VcpuId, intid: u32) {
-        let linked = self.config.linked_ppi == Some(intid);
-        match self.physical.get_mut(vcpu.index()) {
-            Some(physical) if linked && physical.active => physical.active = false,
-            _ => self.complain(format!(
-                "physical interrupt {intid} of {vcpu} is deactivated and was not active"
+    /// Deactivates a physical interrupt on the CPU of `vcpu`.
+    fn deactivate_physical(&mut self, vcpu: VcpuId, physical: u32) {
+        let link = self.links.iter_mut().find(|link| {
+            let here = link.intid.is_spi() || link.vcpu == vcpu;
+            link.physical.raw() == physical && here && link.active
+        });
+        match link {
+            Some(link) => link.active = false,
+            None => self.complain(format!(
+                "physical interrupt {physical} is deactivated by {vcpu} and was not active"
             )),
         }
     }
 
-    /// Brings the linked PPI of `vcpu` in line with its wire.
-    fn look_at_source(&mut self, vcpu: VcpuId) {
-        let Some(intid) = self.config.linked_ppi.and_then(IntId::new) else {
+    /// Brings linked interrupts in line with their physical wires.
+    fn look_at_sources(&mut self) {
+        if self.links.is_empty() {
             return;
-        };
-        // What the guest's EOI deactivated.
-        let ended = self
-            .cpus
-            .get_mut(vcpu.index())
-            .map(FakeIch::take_deactivated)
-            .unwrap_or_default();
-        for physical in ended {
-            self.deactivate_physical(vcpu, physical.into());
         }
-        let Some(physical) = self.physical.get(vcpu.index()).copied() else {
-            return;
-        };
-        if !physical.wire && physical.active {
-            self.fold(vcpu);
-            if self.vgic.hw_ppi_pending(vcpu, intid) {
-                match self.vgic.lower_hw_ppi(vcpu, intid) {
-                    Some(lowered) => self.deactivate_physical(vcpu, lowered.raw()),
-                    None => self.complain(format!("{intid:?} of {vcpu} cannot be lowered")),
-                }
+        for vcpu in self.vcpus() {
+            // What the guest's EOI deactivated.
+            let ended = self
+                .cpus
+                .get_mut(vcpu.index())
+                .map(FakeIch::take_deactivated)
+                .unwrap_or_default();
+            for physical in ended {
+                self.deactivate_physical(vcpu, physical.into());
             }
-            self.flush(vcpu);
-        } else if physical.wire && !physical.active {
-            if let Some(physical) = self.physical.get_mut(vcpu.index()) {
-                physical.active = true;
-            }
-            let kicks = self.vgic.raise_hw_ppi(vcpu, intid, intid);
-            self.owed.extend(kicks);
         }
+        for n in 0..self.links.len() {
+            let Some(link) = self.links.get_mut(n) else {
+                continue;
+            };
+            if link.wire && !link.active {
+                link.active = true;
+                let kicks = self.vgic.raise_linked(link.vcpu, link.intid, link.physical);
+                self.owed.extend(kicks);
+            } else if !link.wire && link.active {
+                let link = *link;
+                self.take_low_source_back(link);
+            }
+        }
+    }
+
+    /// The source of a linked interrupt was found low.
+    fn take_low_source_back(&mut self, link: Link) {
+        let involved = |vcpu: &VcpuId| link.intid.is_spi() || *vcpu == link.vcpu;
+        self.vcpus()
+            .filter(involved)
+            .for_each(|vcpu| self.fold(vcpu));
+        if self.vgic.is_linked_pending(link.vcpu, link.intid) {
+            match self.vgic.lower_linked(link.vcpu, link.intid) {
+                Some(physical) => self.deactivate_physical(link.vcpu, physical.raw()),
+                None => self.complain(format!("{link:?} cannot be lowered")),
+            }
+        }
+        self.vcpus()
+            .filter(involved)
+            .for_each(|vcpu| self.flush(vcpu));
+    }
+
+    /// Drives the wire of an interrupt if that is linked. Tells whether it is.
+    fn drive_link(&mut self, vcpu: VcpuId, intid: IntId, asserted: bool) -> bool {
+        let link = self
+            .links
+            .iter_mut()
+            .find(|link| link.intid == intid && (intid.is_spi() || link.vcpu == vcpu));
+        let Some(link) = link else {
+            return false;
+        };
+        link.wire = asserted;
+        self.serve(Kicks::NONE);
+        true
     }
 
     fn complain(&mut self, what: String) {
@@ -266,6 +320,19 @@ impl VgicMachine {
             let kicks = self.vgic.send_sgi(vcpu, register, value);
             self.serve(kicks);
         }
+    }
+}
+
+impl Link {
+    /// Returns the link of a virtual interrupt, if one is wanted.
+    fn new(vcpu: VcpuId, intid: Option<u32>, physical: Option<IntId>) -> Option<Self> {
+        Some(Self {
+            vcpu,
+            intid: IntId::new(intid?)?,
+            physical: physical?,
+            wire: false,
+            active: false,
+        })
     }
 }
 
@@ -395,23 +462,19 @@ impl GicUnderTest for VgicMachine {
     }
 
     fn set_spi(&mut self, intid: u32, asserted: bool) {
-        if let Some(intid) = IntId::new(intid) {
+        if let Some(intid) = IntId::new(intid)
+            && !self.drive_link(VcpuId::new(0), intid, asserted)
+        {
             let kicks = self.vgic.set_spi_level(intid, asserted);
             self.serve(kicks);
         }
     }
 
     fn set_ppi(&mut self, vcpu: usize, intid: u32, asserted: bool) {
-        let (Some(vcpu), Some(number)) = (self.vcpus().nth(vcpu), IntId::new(intid)) else {
-            return;
-        };
-        if self.config.linked_ppi == Some(intid) {
-            if let Some(physical) = self.physical.get_mut(vcpu.index()) {
-                physical.wire = asserted;
-            }
-            self.serve(Kicks::NONE);
-        } else {
-            let kicks = self.vgic.set_ppi_level(vcpu, number, asserted);
+        if let (Some(vcpu), Some(intid)) = (self.vcpus().nth(vcpu), IntId::new(intid))
+            && !self.drive_link(vcpu, intid, asserted)
+        {
+            let kicks = self.vgic.set_ppi_level(vcpu, intid, asserted);
             self.serve(kicks);
         }
     }
@@ -443,6 +506,7 @@ impl GicUnderTest for VgicMachine {
         }
         self.vgic.load(id, &mut next);
         let signalled = next.signalled().is_some();
+        let certain = treats_equals_alike(&next);
         // Physical interrupts that the old CPU's list registers deactivated.
         let ended = core::mem::replace(cpu, next).take_deactivated();
         for physical in ended {
@@ -452,7 +516,7 @@ impl GicUnderTest for VgicMachine {
         if !silent {
             self.complain(format!("a CPU without a vCPU signals for {id}"));
         }
-        if deliverable != signalled {
+        if deliverable != signalled && (signalled || certain) {
             self.complain(format!(
                 "{id} was said to have a reason to wake: {deliverable}; it is signalled: {signalled}"
             ));
@@ -490,6 +554,14 @@ fn repeats(intids: &mut [u32]) -> bool {
     intids
         .windows(2)
         .any(|pair| matches!(pair, [first, second] if first == second))
+}
+
+/// Tells whether several pending interrupts of one priority would all be signalled or
+/// none of them. Otherwise one of Group 0 may preempt where one of Group 1 does not, and
+/// which of them counts is the CPU's choice.
+fn treats_equals_alike(cpu: &FakeIch) -> bool {
+    let both = vmcr::VENG0 | vmcr::VENG1;
+    running_priority(cpu) == IDLE || cpu.read_vmcr() & both != both
 }
 
 /// Returns what ICC_HPPIR0_EL1 or ICC_HPPIR1_EL1 reads: neither the priority mask

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use vm_contract::{AccessError, Width};
 
 use super::{GicUnderTest, IccRegister, SPURIOUS, Shape, Signals};
-use crate::vgic::Frame;
+use crate::Frame;
 use interface::Interface;
 use interrupt::{Interrupt, Route};
 

@@ -8,7 +8,7 @@ use super::board::{
     IPRIORITYR, IROUTER, ISACTIVER, ISENABLER, ISPENDR, SGI_BASE,
 };
 use super::compare::{AFFINITIES, PLAYED};
-use crate::vgic::Frame;
+use crate::Frame;
 
 /// One thing that happens to a GIC of three vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,7 +302,7 @@ impl Step {
                 frame: Frame::Redistributors,
                 offset: GICR_STRIDE * vcpu as u64 + GICR_WAKER,
                 width: Width::Word,
-                value: 0,
+                value: dice.pick(&[0, 0, 0, 2]),
             },
         }
     }

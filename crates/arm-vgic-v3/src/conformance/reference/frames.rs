@@ -3,8 +3,8 @@
 use vm_contract::{AccessError, Width};
 
 use super::{Core, ReferenceGic, levels};
+use crate::Frame;
 use crate::conformance::reference::interrupt::{Interrupt, Route};
-use crate::vgic::Frame;
 
 /// What lies at an offset.
 enum Register {

@@ -1,12 +1,12 @@
 //! What the distributor says of itself.
 
 use super::list;
+use crate::Frame;
 use crate::conformance::board::{
     ANY_VCPU, Board, GICD_CTLR, GICD_TYPER, ICFGR, IGROUPR, IPRIORITYR, IROUTER, ISACTIVER,
     ISENABLER, ISPENDR, PIDR2, Verdict, expect, require,
 };
 use crate::conformance::{Factory, IccRegister, Rule};
-use crate::vgic::Frame;
 use vm_contract::Width;
 
 pub(super) const RULES: &[Rule] = list![

@@ -1,9 +1,9 @@
 //! Message-based SPIs.
 
 use super::list;
+use crate::Frame;
 use crate::conformance::board::{Board, ICENABLER, ISENABLER, Verdict};
 use crate::conformance::{Factory, Failure, Rule};
-use crate::vgic::Frame;
 use vm_contract::Width;
 
 pub(super) const RULES: &[Rule] = list![

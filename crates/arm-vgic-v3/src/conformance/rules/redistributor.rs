@@ -3,12 +3,12 @@
 use alloc::format;
 
 use super::list;
+use crate::Frame;
 use crate::conformance::board::{
     ANY_VCPU, Board, CHILDREN_ASLEEP, GICR_TYPER, GICR_WAKER, ISENABLER, PIDR2, PROCESSOR_SLEEP,
     SGI_BASE, Verdict, expect, rd_base, require,
 };
 use crate::conformance::{Factory, Failure, Rule};
-use crate::vgic::Frame;
 use vm_contract::Width;
 
 pub(super) const RULES: &[Rule] = list![

@@ -3,12 +3,12 @@
 use alloc::format;
 
 use super::list;
+use crate::Frame;
 use crate::conformance::board::{
     ANY_VCPU, Board, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR, IROUTER, ISACTIVER,
     ISENABLER, ISPENDR, Verdict, expect, require,
 };
 use crate::conformance::{Factory, Rule};
-use crate::vgic::Frame;
 use vm_contract::Width;
 
 pub(super) const RULES: &[Rule] = list![

@@ -2,13 +2,13 @@
 
 use vm_contract::{IntId, VcpuId};
 
+use crate::bank::{Returned, set_bits};
+use crate::controller::{Controller, place};
 use crate::ich::IchRegs;
-use crate::irq::{Returned, set_bits};
 use crate::kicks::Kicks;
 use crate::list_register::ListRegister;
-use crate::redistributor::Redistributor;
-use crate::regs::hcr;
-use crate::vgic::{Vgic, place};
+use crate::private::Private;
+use crate::regs::{hcr, vmcr};
 
 /// The outcome of a fold.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +40,7 @@ impl Folded {
     }
 
     /// Adds a physical interrupt. Tells whether there was room.
-    fn add_deactivation(&mut self, physical: u16) -> bool {
+    pub(crate) fn add_deactivation(&mut self, physical: u16) -> bool {
         let room = self.deactivate >> 48 == 0;
         if room {
             self.deactivate = self.deactivate << 16 | u64::from(physical);
@@ -49,7 +49,7 @@ impl Folded {
     }
 }
 
-impl Vgic {
+impl Controller {
     /// Takes everything back from the list registers of `vcpu`, which is loaded
     /// in this CPU. [`flush`](Self::flush) must follow before it runs. A vCPU
     /// that is not loaded is left alone.
@@ -63,7 +63,7 @@ impl Vgic {
     /// Folds, and adds to `folded` what comes of it.
     #[inline(never)]
     pub(crate) fn fold_into(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
-        if let Some(one) = self.redistributors.get_mut(vcpu.index())
+        if let Some(one) = self.vcpus.get_mut(vcpu.index())
             && one.interface.loaded
         {
             one.interface.vmcr = ich.read_vmcr();
@@ -72,13 +72,16 @@ impl Vgic {
                 self.end_counted(vcpu, ich, folded);
             }
             self.take_all_back(vcpu, ich, folded);
+            if self.released != 0 {
+                self.hand_back_released(folded);
+            }
         }
     }
 
     /// Takes back what the list registers hold.
     #[inline]
     fn take_all_back(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+        let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
             return;
         };
         let mut listed = u32::from(core::mem::take(&mut one.interface.listed));
@@ -97,7 +100,7 @@ impl Vgic {
                 None => one.take_back(bit, written, now, folded),
                 Some(index) => {
                     if let Some(spis) = self.spis.get_mut(index as usize) {
-                        spis.bank.take_back(bit, written, now);
+                        spis.take_back(bit, written, now, folded);
                     }
                 }
             }
@@ -122,7 +125,7 @@ impl Vgic {
     #[cold]
     fn end_counted(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
         let count = ich.read_hcr() >> hcr::EOI_COUNT_SHIFT & 0x1F;
-        if let Some(one) = self.redistributors.get_mut(vcpu.index()) {
+        if let Some(one) = self.vcpus.get_mut(vcpu.index()) {
             // Counted once: a second fold before the next flush finds none.
             one.interface.hcr = 0;
         }
@@ -132,15 +135,18 @@ impl Vgic {
         folded.kicks.remove(vcpu);
     }
 
-    /// Ends the interrupt that `vcpu` names by writing `value` to ICC_DIR_EL1,
-    /// after that write was trapped and the vCPU folded. Must be followed by a
-    /// [`flush`](Self::flush). This happens only to guests that set
-    /// ICC_CTLR_EL1.EOImode and have more interrupts active than there are list
-    /// registers.
+    /// Ends the interrupt that `vcpu` names by writing `value` to ICC_DIR_EL1 or
+    /// GICC_DIR, after that write was trapped and the vCPU folded. Must be followed
+    /// by a [`flush`](Self::flush). Unless the guest has set EOImode, the write is
+    /// ignored. ICC_DIR_EL1 traps only while a guest has more interrupts active than
+    /// there are list registers.
     pub fn deactivate(&mut self, vcpu: VcpuId, value: u64) -> Folded {
         let mut folded = Folded::default();
+        let splits = |one: &Private| one.interface.vmcr & vmcr::VEOIM != 0;
         #[expect(clippy::cast_possible_truncation, reason = "INTIDs have 24 bits")]
-        if let Some(intid) = IntId::new(value as u32 & 0x00FF_FFFF) {
+        if self.vcpus.get(vcpu.index()).is_some_and(splits)
+            && let Some(intid) = IntId::new(value as u32 & 0x00FF_FFFF)
+        {
             self.end(vcpu, intid, &mut folded);
         }
         folded.kicks.remove(vcpu);
@@ -150,13 +156,15 @@ impl Vgic {
     /// Ends the active interrupt of the highest priority among those of `vcpu`
     /// that no list register holds. Does nothing if there is none.
     fn end_unlisted(&mut self, vcpu: VcpuId, folded: &mut Folded) {
-        let Some(one) = self.redistributors.get(vcpu.index()) else {
+        let Some(one) = self.vcpus.get(vcpu.index()) else {
             return;
         };
         let active = one.interface.claims.iter().filter_map(|intid| {
             let bank = one.bank_of(intid, &self.spis)?;
-            let (priority, active, _) = bank.rank(intid % 32);
-            active.then_some((priority, intid))
+            let (priority, active, group1) = bank.rank(intid % 32);
+            // They nest by group priority.
+            let running = priority & one.interface.preemption_mask(group1);
+            active.then_some((running, intid))
         });
         if let Some(intid) = active.min().and_then(|(_, intid)| IntId::new(intid)) {
             self.end(vcpu, intid, folded);
@@ -167,7 +175,7 @@ impl Vgic {
     fn end(&mut self, vcpu: VcpuId, intid: IntId, folded: &mut Folded) {
         let (word, bit) = place(intid);
         let Some(index) = word.checked_sub(1) else {
-            let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+            let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
                 return;
             };
             if one.bank.active & bit != 0
@@ -182,14 +190,16 @@ impl Vgic {
             return;
         };
         if spis.bank.active & bit != 0 {
-            spis.give_up(word, bit, &mut self.redistributors);
-            spis.bank.deactivate_unlisted(bit);
+            spis.give_up(word, bit, &mut self.vcpus);
+            if spis.bank.deactivate_unlisted(bit) == Returned::PhysicalActive {
+                spis.give_physical_back(bit, folded);
+            }
             self.spis_changed(index, bit, &mut folded.kicks);
         }
     }
 }
 
-impl Redistributor {
+impl Private {
     /// Takes the SGI or PPI `bit` back from the list register that was filled
     /// with `written` and now reads `now`.
     #[inline]
@@ -202,6 +212,11 @@ impl Redistributor {
     ) {
         if self.bank.take_back(bit, written, now) == Returned::PhysicalActive {
             self.give_physical_back(bit, folded);
+        }
+        if let Some(sources) = &mut self.sources
+            && now.intid() < 16
+        {
+            sources.take_back(now);
         }
     }
 
