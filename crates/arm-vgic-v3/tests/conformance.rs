@@ -170,8 +170,8 @@ fn machine(number: u64) -> (MachineConfig, Limits) {
         ),
     };
     let config = MachineConfig {
-        priority_bits: [5, 6, 7][(number / 8 % 3) as usize],
-        prompt: number / 24 % 2 == 0,
+        priority_bits: 5 + (number / 8 % 3) as u32,
+        prompt: number < 24,
         linked_ppi: limits.linked.first().copied(),
         linked_spi: limits.linked.get(1).copied(),
         ..config

@@ -235,7 +235,7 @@ impl Comparison<'_> {
             let register = ICFGR + 4 * u64::from(intid / 16);
             let here = match frame {
                 Frame::Distributor => offset & !3 == register,
-                Frame::Redistributors => offset % GICR_STRIDE & !3 == SGI_BASE + register,
+                Frame::Redistributors => (offset % GICR_STRIDE) & !3 == SGI_BASE + register,
             };
             if here && shared == (intid >= 32) {
                 return Some(value & !(0b10 << (2 * (intid % 16))));
@@ -437,7 +437,7 @@ impl Comparison<'_> {
 fn writes(frame: Frame, offset: u64, register: u64) -> bool {
     match frame {
         Frame::Distributor => offset & !0x7F == register,
-        Frame::Redistributors => offset % GICR_STRIDE & !3 == SGI_BASE + register,
+        Frame::Redistributors => (offset % GICR_STRIDE) & !3 == SGI_BASE + register,
     }
 }
 

@@ -251,7 +251,7 @@ impl ReferenceGic {
             } else {
                 request.names(core.affinity)
             };
-            if let Some(sgi) = core.private.get_mut(request.intid as usize)
+            if let Some(sgi) = core.private.get_mut(request.intid)
                 && named
                 && !(group0_only && sgi.group1)
             {
@@ -263,7 +263,7 @@ impl ReferenceGic {
 
 /// A write to ICC_SGI0R_EL1, ICC_SGI1R_EL1 or ICC_ASGI1R_EL1.
 struct SgiRequest {
-    intid: u64,
+    intid: usize,
     /// IRM.
     to_all_others: bool,
     /// Aff3, Aff2, Aff1.
@@ -282,7 +282,7 @@ impl SgiRequest {
                 .map_or(0, |byte| byte.to_le_bytes()[0])
         };
         Self {
-            intid: bits(24, 4),
+            intid: usize::from(byte(24) % 16),
             to_all_others: bits(40, 1) == 1,
             cluster: [byte(48), byte(32), byte(16)],
             range: bits(44, 4),

@@ -147,7 +147,7 @@ struct Place {
 impl ReferenceGic {
     /// Finds what an access is about.
     fn locate(&self, frame: Frame, offset: u64, width: Width) -> Result<Place, AccessError> {
-        if offset % width.bytes() != 0 {
+        if !offset.is_multiple_of(width.bytes()) {
             return Err(AccessError::Misaligned);
         }
         if offset >= frame.size_bytes(self.cores.len()) {
@@ -294,7 +294,7 @@ impl ReferenceGic {
             }
             Register::Control => self.forwards = [is_set(0), is_set(1)],
             // The upper halfwords have nothing to say.
-            Register::SetSpi | Register::ClearSpi if offset % 4 != 0 => {}
+            Register::SetSpi | Register::ClearSpi if !offset.is_multiple_of(4) => {}
             Register::SetSpi => {
                 if let Some(interrupt) = self.described(&place, number(value & 0x3FF)) {
                     interrupt.send_message();

@@ -123,7 +123,7 @@ fn range_selector_reaches_every_aff0(make: &Factory<'_>) -> Verdict {
     let mut gic = Board::awake(make, &affinities, 32)?;
     gic.enable_all()?;
     for (n, aff0) in affinities.into_iter().enumerate() {
-        let value = 5 << 24 | aff0 / 16 << 44 | 1 << (aff0 % 16);
+        let value = 5 << 24 | (aff0 / 16) << 44 | 1 << (aff0 % 16);
         gic.set_icc(0, IccRegister::Sgi1r, value);
         expect("targets", pending_at(&mut gic, 5)?, 1 << n)?;
         gic.take_and_end(n, 5)?;
@@ -153,7 +153,7 @@ fn broadcast_ignores_the_targets(make: &Factory<'_>) -> Verdict {
 }
 
 fn broadcast_reaches_256_vcpus(make: &Factory<'_>) -> Verdict {
-    let affinities: Vec<u64> = (0..256).map(|n| n / 16 << 8 | n % 16).collect();
+    let affinities: Vec<u64> = (0..256).map(|n| (n / 16) << 8 | (n % 16)).collect();
     let mut gic = Board::awake(make, &affinities, 32)?;
     gic.set_icc(77, IccRegister::Sgi1r, 1 << 40 | 6 << 24);
     for vcpu in 0..256 {
