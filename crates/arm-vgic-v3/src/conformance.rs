@@ -8,8 +8,8 @@
 //!
 //! [`ReferenceGic`] is the plainest GIC that keeps all rules. [`compare`] drives it
 //! and a GIC under test with the same random [`Step`]s and looks for the first thing
-//! that a guest could tell apart. [`VgicMachine`] puts our own
-//! [`Vgic`](crate::Vgic) under test.
+//! that a guest could tell apart. [`torment`] does what no guest should.
+//! [`VgicMachine`] puts our own [`Vgic`](crate::Vgic) under test.
 //!
 //! ```
 //! use arm_vgic_v3::conformance::{MachineConfig, ReferenceGic, VgicMachine, run};
@@ -24,6 +24,7 @@
 
 mod board;
 mod compare;
+mod hostile;
 mod machine;
 mod reference;
 mod rules;
@@ -39,6 +40,7 @@ use vm_contract::{AccessError, Width};
 use crate::Frame;
 
 pub use compare::{Limits, compare, shape};
+pub use hostile::torment;
 pub use machine::{MachineConfig, VgicMachine};
 pub use reference::ReferenceGic;
 pub use rules::rules;
@@ -85,6 +87,29 @@ pub enum IccRegister {
     Sgi1r,
     /// ICC_ASGI1R_EL1.
     Asgi1r,
+}
+
+impl IccRegister {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Iar0,
+        Self::Iar1,
+        Self::Hppir0,
+        Self::Hppir1,
+        Self::Eoir0,
+        Self::Eoir1,
+        Self::Dir,
+        Self::Rpr,
+        Self::Pmr,
+        Self::Bpr0,
+        Self::Bpr1,
+        Self::Ctlr,
+        Self::Igrpen0,
+        Self::Igrpen1,
+        Self::Sgi0r,
+        Self::Sgi1r,
+        Self::Asgi1r,
+    ];
 }
 
 /// The interrupt exceptions that a GIC signals to a vCPU: the I and F bits of its

@@ -4,21 +4,11 @@
 use std::collections::BTreeSet;
 
 use arm_vgic_v3::conformance::{
-    self, Failure, Limits, MachineConfig, ReferenceGic, Step, VgicMachine, compare, rule_table,
-    rules,
+    self, Failure, MachineConfig, ReferenceGic, Step, VgicMachine, compare, rule_table, rules,
+    torment,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-
-/// A machine that stands for many.
-const USUAL: MachineConfig = MachineConfig {
-    lr_count: 4,
-    priority_bits: 5,
-    dir_trap: true,
-    prompt: true,
-    linked_ppi: None,
-    linked_spi: None,
-};
 
 fn assert_conforms(config: MachineConfig) {
     let report = conformance::run(&VgicMachine::factory(config));
@@ -36,7 +26,7 @@ fn reference_keeps_all_rules() {
 fn vgic_keeps_all_rules_with_one_list_register() {
     assert_conforms(MachineConfig {
         lr_count: 1,
-        ..USUAL
+        ..MachineConfig::default()
     });
 }
 
@@ -46,13 +36,13 @@ fn vgic_keeps_all_rules_with_two_list_registers() {
         lr_count: 2,
         linked_ppi: Some(27),
         linked_spi: Some(34),
-        ..USUAL
+        ..MachineConfig::default()
     });
 }
 
 #[test]
 fn vgic_keeps_all_rules_with_four_list_registers() {
-    assert_conforms(USUAL);
+    assert_conforms(MachineConfig::default());
 }
 
 #[test]
@@ -60,7 +50,7 @@ fn vgic_keeps_all_rules_with_sixteen_list_registers() {
     assert_conforms(MachineConfig {
         lr_count: 16,
         priority_bits: 7,
-        ..USUAL
+        ..MachineConfig::default()
     });
 }
 
@@ -70,7 +60,7 @@ fn vgic_keeps_all_rules_when_kicks_are_served_late() {
         lr_count: 3,
         priority_bits: 6,
         prompt: false,
-        ..USUAL
+        ..MachineConfig::default()
     });
 }
 
@@ -96,105 +86,22 @@ fn table_of_rules_is_up_to_date() {
     );
 }
 
-/// Returns one of the machines that random guests run on, and what it is spared.
-fn machine(number: u64) -> (MachineConfig, Limits) {
-    let few = Limits {
-        no_written_active: true,
-        ..Limits::default()
-    };
-    let linked = |limits: Limits| Limits {
-        linked: &[27, 33],
-        ..limits
-    };
-    let (config, limits) = match number % 8 {
-        0 => (
-            MachineConfig {
-                lr_count: 1,
-                ..USUAL
-            },
-            few,
-        ),
-        1 => (
-            MachineConfig {
-                lr_count: 2,
-                ..USUAL
-            },
-            linked(few),
-        ),
-        2 => (
-            MachineConfig {
-                lr_count: 3,
-                ..USUAL
-            },
-            few,
-        ),
-        3 => (
-            MachineConfig {
-                lr_count: 4,
-                ..USUAL
-            },
-            linked(few),
-        ),
-        4 => (
-            MachineConfig {
-                lr_count: 16,
-                ..USUAL
-            },
-            Limits::default(),
-        ),
-        5 => (
-            MachineConfig {
-                lr_count: 16,
-                ..USUAL
-            },
-            linked(Limits::default()),
-        ),
-        6 => (
-            MachineConfig {
-                lr_count: 16,
-                dir_trap: false,
-                ..USUAL
-            },
-            Limits::default(),
-        ),
-        _ => (
-            MachineConfig {
-                lr_count: 2,
-                dir_trap: false,
-                ..USUAL
-            },
-            Limits {
-                no_separate_deactivation: true,
-                ..few
-            },
-        ),
-    };
-    let config = MachineConfig {
-        priority_bits: 5 + (number / 8 % 3) as u32,
-        prompt: number < 24,
-        linked_ppi: limits.linked.first().copied(),
-        linked_spi: limits.linked.get(1).copied(),
-        ..config
-    };
-    (config, limits)
-}
-
 /// Runs a guest on our vGIC and on the reference.
-fn run(number: u64, steps: &[u64]) -> Result<(), Failure> {
-    let (config, limits) = machine(number);
+fn run(number: u8, steps: &[u64]) -> Result<(), Failure> {
+    let config = MachineConfig::numbered(number);
     let shape = conformance::shape();
     let mut vgic = VgicMachine::new(&shape, config);
     let model = ReferenceGic::new(&shape).with_priority_bits(config.priority_bits);
     compare(
         &mut vgic,
         model,
-        limits,
+        config.limits(),
         steps.iter().copied().map(Step::decode),
     )
 }
 
 /// Leaves steps out as long as the guest still fails.
-fn shortest(number: u64, steps: &[u64]) -> (Vec<u64>, Failure) {
+fn shortest(number: u8, steps: &[u64]) -> (Vec<u64>, Failure) {
     let mut shortest = (steps.to_vec(), Failure::new(String::new()));
     let mut n = 0;
     while n < shortest.0.len() {
@@ -222,7 +129,7 @@ fn random_guests_see_the_same_as_on_the_reference() {
         max_shrink_iters: 0,
         ..ProptestConfig::default()
     };
-    let guests = (0..48_u64, prop::collection::vec(any::<u64>(), 200));
+    let guests = (0..48_u8, prop::collection::vec(any::<u64>(), 200));
     let outcome = TestRunner::new(config).run(&guests, |(number, steps)| {
         run(number, &steps).map_err(|failure| TestCaseError::fail(failure.to_string()))
     });
@@ -232,7 +139,31 @@ fn random_guests_see_the_same_as_on_the_reference() {
             .iter()
             .map(|&step| format!("{step:#x}: {:x?}\n", Step::decode(step)))
             .collect();
-        panic!("{:?}\n{told}{failure}", machine(*number));
+        panic!("{:?}\n{told}{failure}", MachineConfig::numbered(*number));
     }
     outcome.expect("the runner works");
+}
+
+/// Lets a hostile guest at our vGIC: the first byte chooses the machine.
+fn run_hostile(input: &[u8]) -> Result<(), Failure> {
+    let Some((&number, deeds)) = input.split_first() else {
+        return Ok(());
+    };
+    let config = MachineConfig::numbered(number);
+    torment(&mut VgicMachine::new(&conformance::shape(), config), deeds)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_guest_breaks_the_vgic(input in prop::collection::vec(any::<u8>(), 0..2400)) {
+        if let Err(failure) = run_hostile(&input) {
+            return Err(TestCaseError::fail(failure.to_string()));
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub struct Limits {
     /// These PPIs and SPIs stay level-sensitive and their pending state is not
     /// compared while they are active: their wires are physical interrupts, which do
     /// not show then.
-    pub linked: &'static [u32],
+    pub linked: [Option<u32>; 2],
 }
 
 /// What the guest remembers of one vCPU.
@@ -230,7 +230,7 @@ impl Comparison<'_> {
             Frame::Distributor => (usize::try_from(offset % 0x80 / 4).ok()?, 0),
             Frame::Redistributors => (0, usize::try_from(offset / GICR_STRIDE).ok()?),
         };
-        for &intid in self.limits.linked {
+        for intid in self.limits.linked.into_iter().flatten() {
             let shared = frame == Frame::Distributor;
             let register = ICFGR + 4 * u64::from(intid / 16);
             let here = match frame {
@@ -426,9 +426,9 @@ impl Comparison<'_> {
             Frame::Redistributors => (0, offset / GICR_STRIDE),
         };
         let vcpu = usize::try_from(vcpu).unwrap_or(usize::MAX);
-        let linked = self.limits.linked.iter();
+        let linked = self.limits.linked.into_iter().flatten();
         linked
-            .filter(|&&intid| u64::from(intid / 32) == bank && self.model.is_active(vcpu, intid))
+            .filter(|&intid| u64::from(intid / 32) == bank && self.model.is_active(vcpu, intid))
             .fold(0, |hidden, intid| hidden | 1 << (intid % 32))
     }
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use vm_contract::{AccessError, IntId, VcpuId, Width};
 
-use super::{GicUnderTest, IccRegister, SPURIOUS, Shape, Signals};
+use super::{GicUnderTest, IccRegister, Limits, SPURIOUS, Shape, Signals};
 use crate::{
     FakeIch, Folded, Frame, Group, IchRegs, Kicks, ListRegister, SgiRegister, Vgic, VgicConfig,
 };
@@ -58,6 +58,52 @@ impl Default for MachineConfig {
             prompt: true,
             linked_ppi: None,
             linked_spi: None,
+        }
+    }
+}
+
+impl MachineConfig {
+    /// Returns one of the machines that random guests run on: 48, again and again.
+    #[must_use]
+    pub fn numbered(number: u8) -> Self {
+        let few = |lr_count| Self {
+            lr_count,
+            ..Self::default()
+        };
+        let linked = |config| Self {
+            linked_ppi: Some(27),
+            linked_spi: Some(33),
+            ..config
+        };
+        let untrapped = |config| Self {
+            dir_trap: false,
+            ..config
+        };
+        let config = match number % 8 {
+            0 => few(1),
+            1 => linked(few(2)),
+            2 => few(3),
+            3 => linked(few(4)),
+            4 => few(16),
+            5 => linked(few(16)),
+            6 => untrapped(few(16)),
+            _ => untrapped(few(2)),
+        };
+        Self {
+            priority_bits: 5 + u32::from(number / 8 % 3),
+            prompt: number % 48 < 24,
+            ..config
+        }
+    }
+
+    /// Returns what a comparison must spare this machine.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let overflows = self.lr_count < 16;
+        Limits {
+            no_written_active: overflows,
+            no_separate_deactivation: overflows && !self.dir_trap,
+            linked: [self.linked_ppi, self.linked_spi],
         }
     }
 }

@@ -224,21 +224,6 @@ impl Machine {
         self.maintain(vcpu);
     }
 
-    /// Writes ICC_DIR_EL1.
-    pub(crate) fn deactivate(&mut self, vcpu: VcpuId, intid: u32) {
-        if !self.cpus[vcpu.index()].deactivate(intid) {
-            let ich = &mut self.cpus[vcpu.index()];
-            let folded = self.vgic.fold(vcpu, ich);
-            self.deactivated.extend(folded.deactivate().map(IntId::raw));
-            self.serve(folded.kicks);
-            let folded = self.vgic.deactivate(vcpu, intid.into());
-            self.deactivated.extend(folded.deactivate().map(IntId::raw));
-            self.vgic.flush(vcpu, &mut self.cpus[vcpu.index()]);
-            self.serve(folded.kicks);
-        }
-        self.maintain(vcpu);
-    }
-
     /// Returns the physical interrupts deactivated since last asked.
     pub(crate) fn take_deactivated(&mut self) -> Vec<u32> {
         let mut all = core::mem::take(&mut self.deactivated);
@@ -258,32 +243,5 @@ impl Machine {
         self.deactivated.extend(folded.deactivate().map(IntId::raw));
         self.serve(folded.kicks);
         deliverable
-    }
-
-    /// Checks what holds whenever guests run.
-    pub(crate) fn check_list_registers(&self) {
-        let mut spis = Vec::new();
-        for ich in &self.cpus {
-            let held = ich.list_registers().iter().filter(|lr| !lr.is_inactive());
-            let mut intids: Vec<u32> = held.clone().map(|lr| lr.intid()).collect();
-            spis.extend(intids.iter().copied().filter(|&intid| intid >= 32));
-            intids.sort_unstable();
-            assert!(
-                intids.windows(2).all(|two| two[0] != two[1]),
-                "one INTID twice: {ich:?}"
-            );
-            for lr in held {
-                assert!(
-                    !(lr.is_linked() && lr.is_active() && lr.is_pending()),
-                    "linked, active and pending: {lr:?}"
-                );
-            }
-            assert!(!ich.maintenance(), "maintenance was served");
-        }
-        spis.sort_unstable();
-        assert!(
-            spis.windows(2).all(|two| two[0] != two[1]),
-            "one SPI on two CPUs: {spis:?}"
-        );
     }
 }

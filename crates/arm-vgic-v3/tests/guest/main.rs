@@ -7,7 +7,6 @@
     reason = "a test that indexes wrongly fails, as it should"
 )]
 
-mod hostile;
 mod machine;
 mod registers;
 mod timer;
