@@ -165,8 +165,10 @@ impl Controller {
         };
         let active = one.interface.claims.iter().filter_map(|intid| {
             let bank = one.bank_of(intid, &self.spis)?;
-            let (priority, active, _) = bank.rank(intid % 32);
-            active.then_some((!bank.is_acknowledged(intid % 32), priority, intid))
+            let (priority, active, group1) = bank.rank(intid % 32);
+            // They nest by group priority.
+            let running = priority & one.interface.preemption_mask(group1);
+            active.then_some((!bank.is_acknowledged(intid % 32), running, intid))
         });
         if let Some(intid) = active.min().and_then(|(_, _, intid)| IntId::new(intid)) {
             self.end(vcpu, intid, folded);

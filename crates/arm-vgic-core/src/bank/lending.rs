@@ -38,7 +38,9 @@ impl Bank {
         self.lend(bit);
         let priority = byte(&self.priority, number);
         let entry = ListRegister::new(intid, priority, self.group & bit != 0).pending();
-        if self.linked & bit != 0 {
+        // A linked list register says nothing when the guest is done with it, but a
+        // message that was not withdrawn asserts the interrupt again then.
+        if self.linked & !self.message & bit != 0 {
             entry.linked(physical)
         } else {
             self.resampled(bit, entry)
@@ -61,7 +63,7 @@ impl Bank {
         if self.linked & bit != 0 {
             // A linked list register must not be active and pending: the
             // pending half waits here, and deactivation asks for maintenance.
-            return if (self.latch | self.line) & bit == 0 {
+            return if (self.latch | self.line | self.message) & bit == 0 {
                 entry.linked(physical)
             } else {
                 entry.with_eoi_maintenance()
