@@ -39,6 +39,7 @@ mod ich;
 mod inspect;
 mod irq;
 mod irq_access;
+pub mod its;
 mod kicks;
 mod lines;
 mod list_register;
