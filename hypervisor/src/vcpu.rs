@@ -133,10 +133,12 @@ impl<H: AxVCpuHal> Vcpu<H> {
         self.publish_stolen(self.stolen_before);
         self.vm.with_vgic(None, |vgic| {
             vgic.reset_cpu_interface(self.id);
+            // As firmware does before it hands a CPU over.
+            let mut kicks = vgic.set_awake(self.id, true);
             // Both timers are off. What the virtual one has raised is active in no
             // CPU: the vCPU is not loaded.
-            let _ = vgic.lower_hw_ppi(self.id, layout::TIMER.virt);
-            let kicks = vgic.set_ppi_level(self.id, layout::TIMER.phys, false);
+            let _ = vgic.lower_linked(self.id, layout::TIMER.virt);
+            kicks.extend(vgic.set_ppi_level(self.id, layout::TIMER.phys, false));
             ((), kicks)
         });
     }
@@ -149,7 +151,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
         self.arch.bind()?;
         let id = self.id;
         let timer_in_flight = self.vm.with_vgic(Some(id), |vgic| {
-            let in_flight = vgic.hw_ppi_link(id, layout::TIMER.virt);
+            let in_flight = vgic.link(id, layout::TIMER.virt);
             vgic.load(id, cpu.ich());
             (in_flight, Kicks::NONE)
         });
@@ -168,7 +170,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
         self.take_back(cpu, AfterFold::Save);
         let (vm, id) = (&self.vm, self.id);
         let in_flight = vm.with_vgic(Some(id), |vgic| {
-            (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE)
+            (vgic.link(id, layout::TIMER.virt), Kicks::NONE)
         });
         self.arch.unbind()?;
         // The next vCPU's timer must be able to signal.
@@ -214,9 +216,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
             };
             // The guest may have stopped or moved its timer before it saw the
             // interrupt: the wire is low again.
-            let withdrawn = (vgic.hw_ppi_pending(id, layout::TIMER.virt)
+            let withdrawn = (vgic.is_linked_pending(id, layout::TIMER.virt)
                 && !is_asserted(arch.virtual_timer()))
-            .then(|| vgic.lower_hw_ppi(id, layout::TIMER.virt))
+            .then(|| vgic.lower_linked(id, layout::TIMER.virt))
             .flatten();
             let folded = match then {
                 AfterFold::Flush => vgic.refresh(id, cpu.ich()),
@@ -251,7 +253,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn virtual_timer_fired(&self) {
         let (id, physical) = (self.id, self.vm.vcpu_facts().virtual_timer);
         self.vm.with_vgic(Some(id), |vgic| {
-            ((), vgic.raise_hw_ppi(id, layout::TIMER.virt, physical))
+            ((), vgic.raise_linked(id, layout::TIMER.virt, physical))
         });
     }
 
@@ -385,7 +387,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
         let id = self.id;
         self.vm
             .with_vgic(Some(id), |vgic| {
-                (vgic.hw_ppi_link(id, layout::TIMER.virt), Kicks::NONE)
+                (vgic.link(id, layout::TIMER.virt), Kicks::NONE)
             })
             .is_some()
     }

@@ -274,6 +274,8 @@ impl Vm {
 
     /// Turns `vcpu` off at its own request.
     pub fn cpu_off(&self, vcpu: VcpuId) {
+        // As firmware does with a CPU that it turns off.
+        self.with_vgic(None, |vgic| ((), vgic.set_awake(vcpu, false)));
         let mut power = self.power.lock();
         power.cpu_off(vcpu);
         self.mirror(&power);

@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use arm_vgic_core::{MAX_VCPUS, ShapeError};
+
 use crate::VgicError;
-use crate::kicks::MAX_VCPUS;
 
 /// The four affinity levels as one number, Aff3 highest, Aff0 lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,12 +16,6 @@ impl Affinity {
     /// `IROUTER<n>`. Other bits are ignored.
     pub(crate) const fn from_mpidr(mpidr: u64) -> Self {
         Self((mpidr >> 8 & 0xFF00_0000) as u32 | (mpidr & 0x00FF_FFFF) as u32)
-    }
-
-    /// Returns the affinity as MPIDR_EL1 has it.
-    pub(crate) const fn to_mpidr(self) -> u64 {
-        let raw = self.0 as u64;
-        (raw & 0xFF00_0000) << 8 | raw & 0x00FF_FFFF
     }
 
     /// Returns the affinity as GICR_TYPER has it.
@@ -51,7 +46,7 @@ impl AffinityTable {
     /// Builds the table of vCPUs 0, 1, … with these affinities.
     pub(crate) fn new(affinities: &[u64]) -> Result<Self, VgicError> {
         if affinities.is_empty() || affinities.len() > MAX_VCPUS {
-            return Err(VgicError::VcpuCount(affinities.len()));
+            return Err(ShapeError::VcpuCount(affinities.len()).into());
         }
         let mut blocks: Vec<Block> = Vec::new();
         for (vcpu, &mpidr) in (0u16..).zip(affinities) {
@@ -111,7 +106,7 @@ impl AffinityTable {
             }
         };
         let named = block.map_or(0, |block| block.present & list);
-        crate::irq::set_bits(named.into())
+        arm_vgic_core::set_bits(named.into())
             .filter_map(move |bit| block?.members.get(bit as usize).copied())
     }
 }
@@ -123,10 +118,9 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn affinities_survive_both_formats() {
+    fn the_affinity_fields_of_mpidr_are_put_together() {
         let mpidr = 0x12_0034_5678;
         assert_eq!(Affinity::from_mpidr(mpidr | 1 << 31).raw(), 0x1234_5678);
-        assert_eq!(Affinity::from_mpidr(mpidr).to_mpidr(), mpidr);
     }
 
     #[test]
@@ -144,11 +138,14 @@ mod tests {
 
     #[test]
     fn impossible_sets_of_vcpus_are_refused() {
-        assert_eq!(AffinityTable::new(&[]).err(), Some(VgicError::VcpuCount(0)));
+        assert_eq!(
+            AffinityTable::new(&[]).err(),
+            Some(ShapeError::VcpuCount(0).into())
+        );
         let many: Vec<u64> = (0..257).collect();
         assert_eq!(
             AffinityTable::new(&many).err(),
-            Some(VgicError::VcpuCount(257))
+            Some(ShapeError::VcpuCount(257).into())
         );
         assert_eq!(
             AffinityTable::new(&[1, 0x8000_0001]).err(),

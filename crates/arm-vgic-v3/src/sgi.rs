@@ -1,8 +1,8 @@
 //! Software-generated interrupts: what a write of ICC_SGI*R_EL1 means.
 
+use arm_vgic_core::{Kicks, SgiFilter};
 use vm_contract::VcpuId;
 
-use crate::kicks::Kicks;
 use crate::vgic::Vgic;
 
 /// The system register with which a vCPU sends an SGI.
@@ -21,9 +21,9 @@ pub enum SgiRegister {
 struct Request(u64);
 
 impl Request {
-    /// Returns the mask of the SGI in its vCPU's bank.
-    fn mask(self) -> u32 {
-        1 << (self.0 >> 24 & 0xF)
+    /// Returns the number of the SGI.
+    fn sgi(self) -> u32 {
+        (self.0 >> 24 & 0xF) as u32
     }
 
     /// Tells whether everybody but the sender is meant (IRM).
@@ -56,19 +56,14 @@ impl Vgic {
     /// of the sender need not have been folded.
     pub fn send_sgi(&mut self, sender: VcpuId, register: SgiRegister, value: u64) -> Kicks {
         let request = Request(value);
-        let mask = request.mask();
-        let mut kicks = Kicks::NONE;
-        let groups = self.groups;
-        let redistributors = &mut self.redistributors;
-        let mut send = |target: u16| {
-            let vcpu = VcpuId::new(target);
-            if let Some(one) = redistributors.get_mut(vcpu.index())
-                && (register == SgiRegister::Sgi1 || one.bank.group & mask == 0)
-                && one.send(mask, groups)
-            {
-                kicks.insert(vcpu);
-            }
+        let sgi = request.sgi();
+        let filter = match register {
+            SgiRegister::Sgi1 => SgiFilter::AnyGroup,
+            SgiRegister::Asgi1 | SgiRegister::Sgi0 => SgiFilter::Group0,
         };
+        let mut kicks = Kicks::NONE;
+        let core = &mut self.core;
+        let mut send = |target| core.send_sgi(VcpuId::new(target), sgi, filter, &mut kicks);
         if request.is_broadcast() {
             let count = u16::try_from(self.affinities.vcpu_count()).unwrap_or(u16::MAX);
             (0..count)

@@ -1,19 +1,15 @@
 //! One VM's interrupt controller as a whole.
 
 use alloc::boxed::Box;
+use core::ops::{Deref, DerefMut};
 
+use arm_vgic_core::{Controller, IrqRegister, Kicks, ShapeError};
 use thiserror::Error;
-use vm_contract::{AccessError, IntId, VcpuId, Width};
+use vm_contract::{AccessError, VcpuId, Width};
 
 use crate::affinity::{Affinity, AffinityTable};
-use crate::irq::Groups;
-use crate::kicks::Kicks;
 use crate::redistributor::{Redistributor, private_register};
-use crate::regs::{IrqRegister, gicr};
-use crate::spi::SpiBank;
-
-/// The largest number of SPIs: INTIDs 32–1019.
-pub const MAX_SPIS: u16 = 988;
+use crate::regs::gicr;
 
 /// The shape of a [`Vgic`].
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +17,9 @@ pub struct VgicConfig<'a> {
     /// The affinity of each vCPU as its MPIDR_EL1 shows it, by [`VcpuId`]: 1 to
     /// 256, all different. Bits that are no affinity are ignored.
     pub affinities: &'a [u64],
-    /// How many SPIs there are at least, up to [`MAX_SPIS`]: rounded up to a
-    /// multiple of 32 where that many exist.
+    /// How many SPIs there are at least, up to
+    /// [`MAX_SPIS`](arm_vgic_core::MAX_SPIS): rounded up to a multiple of 32 where
+    /// that many exist.
     pub spi_count: u16,
 }
 
@@ -30,12 +27,9 @@ pub struct VgicConfig<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VgicError {
-    /// There are no vCPUs, or more than 256.
-    #[error("{0} vCPUs: a vGIC takes 1 to 256")]
-    VcpuCount(usize),
-    /// There are more SPIs than INTIDs for them.
-    #[error("{0} SPIs: there are at most 988")]
-    SpiCount(u16),
+    /// There are too many vCPUs or SPIs, or none.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// Two vCPUs have the same affinity.
     #[error("two vCPUs have the affinity {0:#x}")]
     DuplicateAffinity(u64),
@@ -66,42 +60,53 @@ impl Frame {
 /// A virtual GICv3: distributor, redistributors and what the virtual CPU
 /// interfaces keep while their vCPUs do not run.
 ///
-/// It has no locks and no interior mutability: whoever shares it wraps it. It
-/// sends nothing either: every change returns the [`Kicks`] that are due.
+/// What is behind the registers is a [`Controller`], and all that one can do a
+/// `Vgic` can. Like it, it has no locks and sends nothing: every change returns
+/// the [`Kicks`] that are due.
 #[derive(Clone, Debug)]
 pub struct Vgic {
+    pub(crate) core: Controller,
     pub(crate) affinities: AffinityTable,
-    pub(crate) groups: Groups,
-    pub(crate) priority_mask: u8,
-    /// SPIs 32–63, 64–95, …
-    pub(crate) spis: Box<[SpiBank]>,
+    /// `GICD_IROUTER<n>`, from SPI 32.
+    pub(crate) routes: Box<[u64]>,
     pub(crate) redistributors: Box<[Redistributor]>,
 }
 
+impl Deref for Vgic {
+    type Target = Controller;
+
+    fn deref(&self) -> &Controller {
+        &self.core
+    }
+}
+
+impl DerefMut for Vgic {
+    fn deref_mut(&mut self) -> &mut Controller {
+        &mut self.core
+    }
+}
+
 impl Vgic {
-    /// Builds a vGIC in its reset state. Nothing is allocated later.
+    /// Builds a vGIC in its reset state, in which all redistributors sleep.
+    /// Nothing is allocated later.
     ///
     /// # Errors
     /// If no GICv3 has this shape.
     pub fn new(config: &VgicConfig<'_>) -> Result<Self, VgicError> {
-        if config.spi_count > MAX_SPIS {
-            return Err(VgicError::SpiCount(config.spi_count));
-        }
-        let affinities = AffinityTable::new(config.affinities)?;
-        let banks = usize::from(config.spi_count.div_ceil(32));
-        Ok(Self {
-            spis: (0..banks)
-                .map(|index| SpiBank::new(index, &affinities))
-                .collect(),
-            affinities,
-            groups: Groups::default(),
-            priority_mask: priority_mask(5),
+        let core = Controller::new(config.affinities.len(), config.spi_count)?;
+        let spi_count = (32 * core.spi_bank_count()).min(arm_vgic_core::MAX_SPIS.into());
+        let mut vgic = Self {
+            core,
+            affinities: AffinityTable::new(config.affinities)?,
+            routes: alloc::vec![0; spi_count].into_boxed_slice(),
             redistributors: config
                 .affinities
                 .iter()
                 .map(|&mpidr| Redistributor::new(Affinity::from_mpidr(mpidr)))
                 .collect(),
-        })
+        };
+        vgic.reset();
+        Ok(vgic)
     }
 
     /// Sets how many priority bits are implemented: 4 to 8, the number that
@@ -109,7 +114,7 @@ impl Vgic {
     /// Without this there are 5, which every GICv3 has.
     #[must_use]
     pub fn with_priority_bits(mut self, bits: u32) -> Self {
-        self.priority_mask = priority_mask(bits.clamp(4, 8));
+        self.core.set_priority_bits(bits);
         self
     }
 
@@ -139,24 +144,28 @@ impl Vgic {
     /// vCPU may be loaded.
     ///
     /// Wires keep their level: their devices lower them. Linked interrupts stay
-    /// linked and count as asserted, until [`lower_hw_ppi`](Self::lower_hw_ppi)
-    /// finds them low and hands the physical interrupt back.
+    /// linked and count as asserted, until
+    /// [`lower_linked`](Controller::lower_linked) finds them low and hands the
+    /// physical interrupt back.
     pub fn reset(&mut self) {
-        debug_assert!(
-            !self
-                .redistributors
-                .iter()
-                .any(|one| one.interface.is_loaded())
-        );
-        self.groups = Groups::default();
-        for (index, spis) in self.spis.iter_mut().enumerate() {
-            let old = core::mem::replace(spis, SpiBank::new(index, &self.affinities));
-            spis.bank = old.bank;
-            spis.bank.reset(0);
+        self.core.reset();
+        for vcpu in self.vcpus() {
+            // Nothing is enabled that somebody could be kicked for.
+            let _ = self.core.set_awake(vcpu, false);
         }
-        self.redistributors
-            .iter_mut()
-            .for_each(Redistributor::reset);
+        self.reset_routes();
+    }
+
+    /// Wakes the redistributor of `vcpu`, or lets it sleep, as firmware does by
+    /// GICR_WAKER before software of the guest runs on that CPU, and when that
+    /// turns the CPU off. Nothing reaches a vCPU whose redistributor sleeps.
+    pub fn set_awake(&mut self, vcpu: VcpuId, awake: bool) -> Kicks {
+        let mut kicks = Kicks::NONE;
+        if self.core.is_awake(vcpu) != awake {
+            kicks = self.core.set_awake(vcpu, awake);
+            self.resolve_any_vcpu_routes(&mut kicks);
+        }
+        kicks
     }
 
     /// Reads `width` bytes at `offset` of `frame`. Bits above the width are
@@ -178,7 +187,7 @@ impl Vgic {
     ) -> Result<u64, AccessError> {
         self.check_access(asker, frame, offset, width)?;
         match frame {
-            Frame::Distributor => self.read_distributor(offset, width),
+            Frame::Distributor => self.read_distributor(asker, offset, width),
             Frame::Redistributors => self.read_redistributor(offset, width),
         }
     }
@@ -197,18 +206,17 @@ impl Vgic {
         value: u64,
     ) -> Result<Kicks, AccessError> {
         self.check_access(asker, frame, offset, width)?;
-        let mut kicks = Kicks::NONE;
         match frame {
-            Frame::Distributor => self.write_distributor(offset, width, value, &mut kicks),
-            Frame::Redistributors => self.write_redistributor(offset, width, value, &mut kicks),
-        }?;
-        Ok(kicks)
+            Frame::Distributor => self.write_distributor(asker, offset, width, value),
+            Frame::Redistributors => self.write_redistributor(offset, width, value),
+        }
     }
 
     /// Tells whether the register at `offset` shows or changes what the guest
     /// itself changes in its list registers, so that the asking vCPU must
-    /// [`fold`](Self::fold) before the access and [`flush`](Self::flush) after
-    /// it. All other registers are right without.
+    /// [`fold`](Controller::fold) before the access and
+    /// [`flush`](Controller::flush) after it. All other registers are right
+    /// without.
     #[must_use]
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         let register = match frame {
@@ -240,29 +248,8 @@ impl Vgic {
         }
     }
 
-    /// Settles a change in the bank of SPIs number `index`; the list registers
-    /// that have to do with those in `touched` may be wrong.
-    pub(crate) fn spis_changed(&mut self, index: usize, touched: u32, kicks: &mut Kicks) {
-        if let Some(spis) = self.spis.get_mut(index) {
-            spis.kick_holders(touched, kicks);
-            spis.settle(index + 1, self.groups, &mut self.redistributors, kicks);
-        }
+    /// Returns all vCPUs.
+    fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
+        (0..u16::try_from(self.redistributors.len()).unwrap_or(u16::MAX)).map(VcpuId::new)
     }
-}
-
-/// Returns the implemented bits of a priority: the highest `bits`.
-fn priority_mask(bits: u32) -> u8 {
-    u8::MAX
-        .checked_shr(bits)
-        .map_or(u8::MAX, |unimplemented| !unimplemented)
-}
-
-/// Returns the vCPU that a table of a bank names for interrupt `number`.
-pub(crate) fn lookup(table: &[u16; 32], number: u32) -> VcpuId {
-    VcpuId::new(table.get(number as usize).copied().unwrap_or_default())
-}
-
-/// Splits an INTID below 1020 into the number of its bank and its bit there.
-pub(crate) fn place(intid: IntId) -> (usize, u32) {
-    (intid.raw() as usize / 32, 1 << (intid.raw() % 32))
 }

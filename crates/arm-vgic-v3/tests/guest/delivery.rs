@@ -99,6 +99,9 @@ fn sgi_targets_are_found_by_all_affinity_fields() {
         vgic.write(BOOT, Frame::Distributor, 0, Width::Word, 2),
         Ok(Kicks::NONE)
     );
+    for vcpu in 0..affinities.len() as u16 {
+        let _ = vgic.set_awake(VcpuId::new(vcpu), true);
+    }
     let mut sent = |value: u64| -> Vec<u16> {
         vgic.send_sgi(BOOT, SgiRegister::Sgi1, value)
             .iter()
@@ -206,7 +209,7 @@ fn route_to_nobody_keeps_the_interrupt_pending() {
 #[test]
 fn one_of_n_goes_to_the_first_vcpu_that_is_awake() {
     let mut machine = Machine::ready(2, 4);
-    machine.write(Frame::Redistributors, 0x2_0014, Width::Word, 0);
+    machine.write(Frame::Redistributors, 0x14, Width::Word, 0b010);
     machine.route(50, 1 << 31);
     machine.line(50, true);
     assert_eq!(machine.cpus[1].signalled(), Some(Group::One));
@@ -368,6 +371,8 @@ fn reset_silences_everything_but_wires() {
     machine.vgic.load(BOOT, &mut machine.cpus[0]);
     machine.cpus[0].open();
     machine.enable_all();
+    assert_eq!(machine.ack(BOOT), None, "the redistributor sleeps");
+    machine.write(Frame::Redistributors, 0x14, Width::Word, 0);
     assert_eq!(machine.ack(BOOT), Some(50));
     machine.line(50, false);
     machine.end(BOOT, 50);

@@ -132,7 +132,7 @@ fn step(machine: &mut Machine, op: &Op) {
         }
         Op::Line { intid, asserted } => machine.line(intid, asserted),
         Op::Fire { vcpu } => {
-            let kicks = machine.vgic.raise_hw_ppi(
+            let kicks = machine.vgic.raise_linked(
                 VcpuId::new(vcpu),
                 crate::machine::id(27),
                 crate::machine::id(27),

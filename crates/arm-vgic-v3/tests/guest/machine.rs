@@ -46,6 +46,7 @@ impl Machine {
         let mut vgic = Vgic::new(&config).expect("the configuration is valid");
         let mut cpus = vec![ich.clone(); affinities.len()];
         for (vcpu, ich) in (0..).map(VcpuId::new).zip(&mut cpus) {
+            let _ = vgic.set_awake(vcpu, true);
             vgic.load(vcpu, ich);
             ich.open();
         }
@@ -235,7 +236,7 @@ impl Machine {
 
     /// A physical interrupt with the same number was acknowledged.
     pub(crate) fn fire(&mut self, vcpu: VcpuId, ppi: u32) {
-        let kicks = self.vgic.raise_hw_ppi(vcpu, id(ppi), id(ppi));
+        let kicks = self.vgic.raise_linked(vcpu, id(ppi), id(ppi));
         self.serve(kicks);
     }
 

@@ -423,10 +423,10 @@ fn lower(machine: &mut Machine, model: &mut Model, vcpu: usize) {
         "that would have asked for maintenance"
     );
     assert_eq!(
-        machine.vgic.hw_ppi_pending(vcpu_id, id(LINKED_PPI)),
+        machine.vgic.is_linked_pending(vcpu_id, id(LINKED_PPI)),
         expected
     );
-    let physical = machine.vgic.lower_hw_ppi(vcpu_id, id(LINKED_PPI));
+    let physical = machine.vgic.lower_linked(vcpu_id, id(LINKED_PPI));
     assert_eq!(physical, expected.then_some(id(LINKED_PPI)));
     machine.vgic.flush(vcpu_id, ich);
     machine.serve(folded.kicks);
@@ -471,9 +471,7 @@ fn inspect(machine: &mut Machine, model: &Model) {
             "{intid} of vCPU {vcpu} active: {irq:?}"
         );
         if *intid == LINKED_PPI {
-            let link = machine
-                .vgic
-                .hw_ppi_link(VcpuId::new(*vcpu as u16), id(LINKED_PPI));
+            let link = machine.vgic.link(VcpuId::new(*vcpu as u16), id(LINKED_PPI));
             assert_eq!(link.is_some(), irq.physical, "link of vCPU {vcpu}: {irq:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! What the frames answer: values, widths, reserved places.
 
-use arm_vgic_v3::{Frame, Kicks, Vgic, VgicConfig, VgicError};
+use arm_vgic_v3::{Frame, Kicks, ShapeError, Vgic, VgicConfig, VgicError};
 use vm_contract::{AccessError, VcpuId, Width};
 
 use crate::machine::{BOOT, ICENABLER, ICFGR, IGROUPR, IPRIORITYR, IROUTER, ISENABLER, Machine};
@@ -82,6 +82,7 @@ fn last_redistributor_of_each_region_says_so() {
 #[test]
 fn waker_wakes_and_sleeps_at_once() {
     let mut machine = Machine::ready(1, 4);
+    machine.write(GICR, 0x14, Width::Word, 0b010);
     assert_eq!(read(&mut machine.vgic, GICR, 0x14), 0b110);
     machine.write(GICR, 0x14, Width::Word, 0);
     assert_eq!(read(&mut machine.vgic, GICR, 0x14), 0);
@@ -253,9 +254,12 @@ fn impossible_shapes_are_refused() {
         })
         .err()
     };
-    assert_eq!(error(&[], 32), Some(VgicError::VcpuCount(0)));
-    assert_eq!(error(&[0; 257], 32), Some(VgicError::VcpuCount(257)));
-    assert_eq!(error(&[0], 989), Some(VgicError::SpiCount(989)));
+    assert_eq!(error(&[], 32), Some(ShapeError::VcpuCount(0).into()));
+    assert_eq!(
+        error(&[0; 257], 32),
+        Some(ShapeError::VcpuCount(257).into())
+    );
+    assert_eq!(error(&[0], 989), Some(ShapeError::SpiCount(989).into()));
     assert_eq!(error(&[5, 5], 32), Some(VgicError::DuplicateAffinity(5)));
 }
 
@@ -272,6 +276,8 @@ fn largest_vgic_works_to_its_last_vcpu_and_interrupt() {
         Ok(Kicks::NONE)
     );
     assert_eq!(vgic.write(BOOT, GICD, 0, Width::Word, 1), Ok(Kicks::NONE));
-    let kicks = vgic.set_spi_level(crate::machine::id(1019), true);
+    let asleep = vgic.set_spi_level(crate::machine::id(1019), true);
+    assert!(asleep.is_empty());
+    let kicks = vgic.set_awake(VcpuId::new(255), true);
     assert_eq!(kicks.iter().map(VcpuId::raw).collect::<Vec<_>>(), [255]);
 }

@@ -15,7 +15,7 @@ fn guest_eoi_deactivates_the_physical_interrupt() {
     machine.end(BOOT, TIMER);
     assert_eq!(machine.take_deactivated(), [TIMER]);
     machine.refresh(BOOT);
-    assert_eq!(machine.vgic.hw_ppi_link(BOOT, id(TIMER)), None);
+    assert_eq!(machine.vgic.link(BOOT, id(TIMER)), None);
     assert!(machine.take_deactivated().is_empty(), "once");
 }
 
@@ -43,9 +43,9 @@ fn timer_found_low_is_taken_back_and_its_physical_interrupt_returned() {
         machine.bit(0, ISPENDR, TIMER),
         "the level shows though disabled"
     );
-    assert!(machine.vgic.hw_ppi_pending(BOOT, id(TIMER)));
-    assert_eq!(machine.vgic.lower_hw_ppi(BOOT, id(TIMER)), Some(id(TIMER)));
-    assert_eq!(machine.vgic.lower_hw_ppi(BOOT, id(TIMER)), None);
+    assert!(machine.vgic.is_linked_pending(BOOT, id(TIMER)));
+    assert_eq!(machine.vgic.lower_linked(BOOT, id(TIMER)), Some(id(TIMER)));
+    assert_eq!(machine.vgic.lower_linked(BOOT, id(TIMER)), None);
     machine.set_bit(0, ISENABLER, TIMER);
     assert_eq!(machine.ack(BOOT), None);
     machine.fire(BOOT, TIMER);
@@ -56,11 +56,11 @@ fn timer_found_low_is_taken_back_and_its_physical_interrupt_returned() {
 fn listed_or_active_timer_is_not_taken_back() {
     let mut machine = Machine::ready(1, 4);
     machine.fire(BOOT, TIMER);
-    assert!(!machine.vgic.hw_ppi_pending(BOOT, id(TIMER)), "listed");
-    assert_eq!(machine.vgic.lower_hw_ppi(BOOT, id(TIMER)), None);
+    assert!(!machine.vgic.is_linked_pending(BOOT, id(TIMER)), "listed");
+    assert_eq!(machine.vgic.lower_linked(BOOT, id(TIMER)), None);
     assert_eq!(machine.ack(BOOT), Some(TIMER));
     machine.refresh(BOOT);
-    assert_eq!(machine.vgic.lower_hw_ppi(BOOT, id(TIMER)), None, "active");
+    assert_eq!(machine.vgic.lower_linked(BOOT, id(TIMER)), None, "active");
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn timer_deactivated_by_a_register_counts_as_asserted_until_looked_at() {
     assert_eq!(machine.ack(BOOT), Some(TIMER));
     machine.set_bit(0, ICENABLER, TIMER);
     machine.set_bit(0, ICACTIVER, TIMER);
-    assert!(machine.vgic.hw_ppi_pending(BOOT, id(TIMER)));
-    assert_eq!(machine.vgic.lower_hw_ppi(BOOT, id(TIMER)), Some(id(TIMER)));
+    assert!(machine.vgic.is_linked_pending(BOOT, id(TIMER)));
+    assert_eq!(machine.vgic.lower_linked(BOOT, id(TIMER)), Some(id(TIMER)));
 }
 
 #[test]
@@ -110,20 +110,19 @@ fn link_survives_a_reset_until_its_source_is_found_low() {
             .is_empty()
     );
     machine.vgic.reset();
-    assert!(machine.vgic.hw_ppi_pending(BOOT, id(TIMER)));
-    assert_eq!(machine.vgic.lower_hw_ppi(BOOT, id(TIMER)), Some(id(TIMER)));
+    assert!(machine.vgic.is_linked_pending(BOOT, id(TIMER)));
+    assert_eq!(machine.vgic.lower_linked(BOOT, id(TIMER)), Some(id(TIMER)));
 }
 
 #[test]
-fn only_ppis_can_be_linked() {
+fn sgis_and_lpis_cannot_be_linked() {
     let mut machine = Machine::ready(1, 4);
-    assert!(machine.vgic.raise_hw_ppi(BOOT, id(40), id(40)).is_empty());
-    assert!(machine.vgic.raise_hw_ppi(BOOT, id(3), id(3)).is_empty());
+    assert!(machine.vgic.raise_linked(BOOT, id(3), id(3)).is_empty());
     assert!(
         machine
             .vgic
-            .raise_hw_ppi(BOOT, id(TIMER), id(8192))
+            .raise_linked(BOOT, id(TIMER), id(8192))
             .is_empty()
     );
-    assert_eq!(machine.vgic.hw_ppi_link(BOOT, id(TIMER)), None);
+    assert_eq!(machine.vgic.link(BOOT, id(TIMER)), None);
 }

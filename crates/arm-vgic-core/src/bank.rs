@@ -13,10 +13,14 @@ mod lending;
 
 pub(crate) use lending::Returned;
 
-use crate::regs::BitRegister;
+use crate::irq_register::BitRegister;
 
 /// Iterates over the numbers of the set bits of `word`, lowest first.
-pub(crate) fn set_bits(mut word: u32) -> impl Iterator<Item = u32> {
+///
+/// ```
+/// assert!(arm_vgic_core::set_bits(0b1010).eq([1, 3]));
+/// ```
+pub fn set_bits(mut word: u32) -> impl Iterator<Item = u32> {
     core::iter::from_fn(move || {
         if word == 0 {
             return None;

@@ -12,26 +12,26 @@
 //! register are found by their number, ICH_HCR_EL2.EOIcount: priorities nest, so
 //! the guest ends the one of the highest priority first. With ICC_CTLR_EL1.EOImode
 //! set they need not nest: then ICC_DIR_EL1 is trapped as long as there are such,
-//! where the CPU can do that, and [`Vgic::deactivate`] does what it asks.
+//! where the CPU can do that, and [`Controller::deactivate`] does what it asks.
 
 use vm_contract::VcpuId;
 
+use crate::bank::Groups;
+use crate::controller::Controller;
 use crate::cpu_interface::CpuInterface;
 use crate::ich::IchRegs;
-use crate::irq::Groups;
 use crate::list_register::ListRegister;
 use crate::overflow;
-use crate::redistributor::Redistributor;
+use crate::private::Private;
 use crate::regs::{hcr, vmcr};
 use crate::spi::SpiBank;
-use crate::vgic::Vgic;
 
-impl Vgic {
+impl Controller {
     /// Hands what is due to `vcpu`, which is loaded in this CPU, to its list
     /// registers. A vCPU that is not loaded is left alone.
     #[inline]
     pub fn flush(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) {
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+        let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
             return;
         };
         let interface = &one.interface;
@@ -46,7 +46,7 @@ impl Vgic {
 
 /// Fills the list registers from the claims of `one`.
 #[inline(never)]
-fn hand_out(one: &mut Redistributor, spis: &mut [SpiBank], groups: Groups, ich: &mut impl IchRegs) {
+fn hand_out(one: &mut Private, spis: &mut [SpiBank], groups: Groups, ich: &mut impl IchRegs) {
     if one.interface.claims.fit(one.interface.free()) {
         hand_out_all(one, spis, groups, ich);
         return;
@@ -71,7 +71,7 @@ fn hand_out(one: &mut Redistributor, spis: &mut [SpiBank], groups: Groups, ich: 
 /// Fills free list registers, which suffice, with all claims of `one`.
 #[inline(always)]
 pub(crate) fn hand_out_all(
-    one: &mut Redistributor,
+    one: &mut Private,
     spis: &mut [SpiBank],
     groups: Groups,
     ich: &mut impl IchRegs,
@@ -86,7 +86,7 @@ pub(crate) fn hand_out_all(
 #[inline(always)]
 fn fill(
     intid: u32,
-    one: &mut Redistributor,
+    one: &mut Private,
     spis: &mut [SpiBank],
     groups: Groups,
     ich: &mut impl IchRegs,
@@ -98,22 +98,10 @@ fn fill(
             let Some(spis) = spis.get_mut(index) else {
                 return;
             };
-            spis.unclaim(1 << number);
-            let moved = spis.has_moved(number);
-            spis.bank.hand_out(number, intid, 0, moved, groups)
+            spis.hand_out(number, intid, groups)
         }
     };
     one.interface.put(entry, ich);
-}
-
-impl Redistributor {
-    /// Fills a list register for the SGI or PPI `intid`.
-    #[inline]
-    pub(crate) fn hand_out(&mut self, intid: u32, groups: Groups) -> ListRegister {
-        let physical = self.physical.get((intid % 16) as usize).copied();
-        let physical = physical.unwrap_or_default();
-        self.bank.hand_out(intid, intid, physical, false, groups)
-    }
 }
 
 impl CpuInterface {

@@ -2,13 +2,13 @@
 
 use vm_contract::{IntId, VcpuId};
 
+use crate::bank::{Returned, set_bits};
+use crate::controller::{Controller, place};
 use crate::ich::IchRegs;
-use crate::irq::{Returned, set_bits};
 use crate::kicks::Kicks;
 use crate::list_register::ListRegister;
-use crate::redistributor::Redistributor;
+use crate::private::Private;
 use crate::regs::hcr;
-use crate::vgic::{Vgic, place};
 
 /// The outcome of a fold.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +40,7 @@ impl Folded {
     }
 
     /// Adds a physical interrupt. Tells whether there was room.
-    fn add_deactivation(&mut self, physical: u16) -> bool {
+    pub(crate) fn add_deactivation(&mut self, physical: u16) -> bool {
         let room = self.deactivate >> 48 == 0;
         if room {
             self.deactivate = self.deactivate << 16 | u64::from(physical);
@@ -49,7 +49,7 @@ impl Folded {
     }
 }
 
-impl Vgic {
+impl Controller {
     /// Takes everything back from the list registers of `vcpu`, which is loaded
     /// in this CPU. [`flush`](Self::flush) must follow before it runs. A vCPU
     /// that is not loaded is left alone.
@@ -63,7 +63,7 @@ impl Vgic {
     /// Folds, and adds to `folded` what comes of it.
     #[inline(never)]
     pub(crate) fn fold_into(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
-        if let Some(one) = self.redistributors.get_mut(vcpu.index())
+        if let Some(one) = self.vcpus.get_mut(vcpu.index())
             && one.interface.loaded
         {
             one.interface.vmcr = ich.read_vmcr();
@@ -72,13 +72,16 @@ impl Vgic {
                 self.end_counted(vcpu, ich, folded);
             }
             self.take_all_back(vcpu, ich, folded);
+            if self.released != 0 {
+                self.hand_back_released(folded);
+            }
         }
     }
 
     /// Takes back what the list registers hold.
     #[inline]
     fn take_all_back(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+        let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
             return;
         };
         let mut listed = u32::from(core::mem::take(&mut one.interface.listed));
@@ -97,7 +100,7 @@ impl Vgic {
                 None => one.take_back(bit, written, now, folded),
                 Some(index) => {
                     if let Some(spis) = self.spis.get_mut(index as usize) {
-                        spis.bank.take_back(bit, written, now);
+                        spis.take_back(bit, written, now, folded);
                     }
                 }
             }
@@ -122,7 +125,7 @@ impl Vgic {
     #[cold]
     fn end_counted(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {
         let count = ich.read_hcr() >> hcr::EOI_COUNT_SHIFT & 0x1F;
-        if let Some(one) = self.redistributors.get_mut(vcpu.index()) {
+        if let Some(one) = self.vcpus.get_mut(vcpu.index()) {
             // Counted once: a second fold before the next flush finds none.
             one.interface.hcr = 0;
         }
@@ -150,7 +153,7 @@ impl Vgic {
     /// Ends the active interrupt of the highest priority among those of `vcpu`
     /// that no list register holds. Does nothing if there is none.
     fn end_unlisted(&mut self, vcpu: VcpuId, folded: &mut Folded) {
-        let Some(one) = self.redistributors.get(vcpu.index()) else {
+        let Some(one) = self.vcpus.get(vcpu.index()) else {
             return;
         };
         let active = one.interface.claims.iter().filter_map(|intid| {
@@ -167,7 +170,7 @@ impl Vgic {
     fn end(&mut self, vcpu: VcpuId, intid: IntId, folded: &mut Folded) {
         let (word, bit) = place(intid);
         let Some(index) = word.checked_sub(1) else {
-            let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+            let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
                 return;
             };
             if one.bank.active & bit != 0
@@ -182,14 +185,16 @@ impl Vgic {
             return;
         };
         if spis.bank.active & bit != 0 {
-            spis.give_up(word, bit, &mut self.redistributors);
-            spis.bank.deactivate_unlisted(bit);
+            spis.give_up(word, bit, &mut self.vcpus);
+            if spis.bank.deactivate_unlisted(bit) == Returned::PhysicalActive {
+                spis.give_physical_back(bit, folded);
+            }
             self.spis_changed(index, bit, &mut folded.kicks);
         }
     }
 }
 
-impl Redistributor {
+impl Private {
     /// Takes the SGI or PPI `bit` back from the list register that was filled
     /// with `written` and now reads `now`.
     #[inline]
@@ -202,6 +207,11 @@ impl Redistributor {
     ) {
         if self.bank.take_back(bit, written, now) == Returned::PhysicalActive {
             self.give_physical_back(bit, folded);
+        }
+        if let Some(sources) = &mut self.sources
+            && now.intid() < 16
+        {
+            sources.take_back(now);
         }
     }
 

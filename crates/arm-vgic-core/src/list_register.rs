@@ -1,9 +1,10 @@
-//! The format of a list register, `ICH_LR<n>_EL2`.
+//! The format of a list register, `ICH_LR<n>_EL2`. That of GICv2, `GICH_LR<n>`,
+//! has the same fields elsewhere.
 
 /// The value of one list register.
 ///
 /// ```
-/// use arm_vgic_v3::ListRegister;
+/// use arm_vgic_core::ListRegister;
 ///
 /// let lr = ListRegister::new(27, 0xA0, true).pending().linked(27);
 /// assert_eq!(lr.bits(), 0x70A0_001B_0000_001B);
@@ -23,6 +24,8 @@ impl ListRegister {
     const EOI: u64 = 1 << 41;
     const PINTID_SHIFT: u32 = 32;
     const PINTID_MASK: u64 = 0x1FFF;
+    /// With HW = 0, GICv2's CPUID.
+    const SOURCE_MASK: u64 = 0x7;
 
     /// The list register that holds nothing.
     pub const EMPTY: Self = Self(0);
@@ -77,6 +80,21 @@ impl ListRegister {
     #[must_use]
     pub const fn linked(self, pintid: u16) -> Self {
         Self(self.0 | Self::HW | (pintid as u64 & Self::PINTID_MASK) << Self::PINTID_SHIFT)
+    }
+
+    /// Names the vCPU, 0 to 7, that sent the SGI. GICv2 shows that to the guest;
+    /// a GICv3 has no such field, and those bits of an unlinked register are zero.
+    #[must_use]
+    pub const fn with_source(self, vcpu: u8) -> Self {
+        let cleared = self.0 & !(Self::SOURCE_MASK << Self::PINTID_SHIFT);
+        Self(cleared | (vcpu as u64 & Self::SOURCE_MASK) << Self::PINTID_SHIFT)
+    }
+
+    /// Returns the vCPU that sent the SGI, as [`with_source`](Self::with_source)
+    /// put it in.
+    #[must_use]
+    pub const fn source(self) -> u8 {
+        (self.0 >> Self::PINTID_SHIFT & Self::SOURCE_MASK) as u8
     }
 
     /// Asks for a maintenance interrupt when the guest deactivates the

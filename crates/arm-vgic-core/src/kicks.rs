@@ -2,18 +2,18 @@
 
 use vm_contract::VcpuId;
 
-/// How many vCPUs a [`Vgic`](crate::Vgic) can have.
+/// How many vCPUs a [`Controller`](crate::Controller) can have.
 pub const MAX_VCPUS: usize = 256;
 
 /// A set of vCPUs whose list registers no longer say what the vGIC knows.
 ///
 /// Each of them must fold and flush before it runs guest code again: a vCPU
 /// that runs elsewhere is sent a physical interrupt, one that waits in WFI is
-/// woken if [`Vgic::deliverable`](crate::Vgic::deliverable) says so. The vCPU
+/// woken if [`Controller::deliverable`](crate::Controller::deliverable) says so. The vCPU
 /// that caused the change can be among them.
 ///
 /// ```
-/// use arm_vgic_v3::Kicks;
+/// use arm_vgic_core::Kicks;
 /// use vm_contract::VcpuId;
 ///
 /// let mut kicks = Kicks::NONE;

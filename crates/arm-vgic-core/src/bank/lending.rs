@@ -11,6 +11,9 @@ pub(crate) enum Returned {
     /// The guest is done with it, but the physical interrupt behind it is
     /// still active: the list register was not linked to it.
     PhysicalActive,
+    /// Another vCPU has ended it by register while this one handled it: it is
+    /// linked and counts as asserted, and the physical interrupt is still active.
+    Revoked,
 }
 
 impl Bank {
@@ -129,7 +132,9 @@ impl Bank {
         if now.is_active() {
             if self.active & bit == 0 {
                 self.line |= bit;
-            } else if written.is_linked() {
+                return Returned::Revoked;
+            }
+            if written.is_linked() {
                 // Deactivation samples the source anew.
                 self.line &= !bit;
             }

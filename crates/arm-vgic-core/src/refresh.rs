@@ -6,14 +6,14 @@
 
 use vm_contract::VcpuId;
 
+use crate::controller::Controller;
 use crate::cpu_interface::CpuInterface;
 use crate::flush::hand_out_all;
 use crate::fold::Folded;
 use crate::ich::IchRegs;
 use crate::regs::hcr;
-use crate::vgic::Vgic;
 
-impl Vgic {
+impl Controller {
     /// Brings the list registers of `vcpu`, which is loaded in this CPU, up to
     /// date after a kick or a maintenance interrupt. A vCPU that is not loaded
     /// is left alone.
@@ -31,15 +31,15 @@ impl Vgic {
     /// Refreshes, and adds to `folded` what comes of it.
     #[inline(never)]
     fn refresh_into(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs, folded: &mut Folded) {
-        let Some(one) = self.redistributors.get(vcpu.index()) else {
+        let Some(one) = self.vcpus.get(vcpu.index()) else {
             return;
         };
         if !one.interface.loaded {
             return;
         }
-        if !one.interface.is_overflowed() {
+        if self.released == 0 && !one.interface.is_overflowed() {
             self.mend(vcpu, ich, folded);
-            if let Some(one) = self.redistributors.get_mut(vcpu.index())
+            if let Some(one) = self.vcpus.get_mut(vcpu.index())
                 && one.interface.claims.fit(one.interface.free())
             {
                 hand_out_all(one, &mut self.spis, self.groups, ich);
@@ -54,7 +54,7 @@ impl Vgic {
     /// SGIs and PPIs that are wanted again where they were.
     #[inline]
     fn mend(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs, folded: &mut Folded) {
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+        let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
             return;
         };
         let mut listed = one.interface.listed;
@@ -74,7 +74,7 @@ impl Vgic {
                         continue;
                     }
                     one.take_back(bit, written, now, folded);
-                    if one.bank.wanting(self.groups, u32::MAX) & bit != 0 {
+                    if one.wanting(self.groups) & bit != 0 {
                         one.hand_out(number, self.groups)
                     } else {
                         one.interface.listed &= !(1 << n);
@@ -88,7 +88,7 @@ impl Vgic {
                     if !now.is_inactive() && spis.bank.stale & bit == 0 {
                         continue;
                     }
-                    spis.bank.take_back(bit, written, now);
+                    spis.take_back(bit, written, now, folded);
                     touched_spis |= 1 << index;
                     one.interface.listed &= !(1 << n);
                     now

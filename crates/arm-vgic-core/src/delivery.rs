@@ -2,11 +2,11 @@
 
 use vm_contract::VcpuId;
 
+use crate::controller::Controller;
 use crate::cpu_interface::CpuInterface;
 use crate::regs::vmcr;
-use crate::vgic::Vgic;
 
-impl Vgic {
+impl Controller {
     /// Tells whether an IRQ or FIQ would be signalled to `vcpu`: whether an
     /// interrupt is pending, enabled, forwarded by the distributor, in a group
     /// that the guest's CPU interface has enabled, and of a priority above its
@@ -17,7 +17,7 @@ impl Vgic {
     /// handling is not known either, so the answer may then be `true` too often.
     #[must_use]
     pub fn deliverable(&self, vcpu: VcpuId) -> bool {
-        let Some(one) = self.redistributors.get(vcpu.index()) else {
+        let Some(one) = self.vcpus.get(vcpu.index()) else {
             return false;
         };
         let interface = &one.interface;

@@ -2,7 +2,7 @@
 
 use vm_contract::{IntId, VcpuId};
 
-use crate::vgic::Vgic;
+use crate::controller::Controller;
 
 /// An interrupt as the vGIC knows it. What a loaded vCPU's list registers hold
 /// shows as it was last folded.
@@ -18,7 +18,7 @@ pub struct InterruptView {
     pub priority: u8,
 }
 
-impl Vgic {
+impl Controller {
     /// Returns the numbers of all shared interrupts that exist.
     pub fn spi_intids(&self) -> impl Iterator<Item = IntId> + use<> {
         let banks = u32::try_from(self.spis.len()).unwrap_or_default();
@@ -29,7 +29,7 @@ impl Vgic {
     /// if there is no such vCPU or interrupt.
     #[must_use]
     pub fn inspect(&self, vcpu: VcpuId, intid: IntId) -> Option<InterruptView> {
-        let one = self.redistributors.get(vcpu.index())?;
+        let one = self.vcpus.get(vcpu.index())?;
         let bank = one.bank_of(intid.raw(), &self.spis)?;
         let number = intid.raw() % 32;
         let is_set = |word: u32| word >> number & 1 != 0;
@@ -45,25 +45,21 @@ impl Vgic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Frame, VgicConfig};
+    use crate::IrqRegister;
     use vm_contract::Width;
 
     #[test]
     fn what_registers_show_is_seen_from_outside() {
         const GICD_ISENABLER1: u64 = 0x104;
         const GICD_IPRIORITYR37: u64 = 0x425;
-        let mut vgic = Vgic::new(&VgicConfig {
-            affinities: &[0, 1],
-            spi_count: 64,
-        })
-        .expect("a good shape");
+        let mut vgic = Controller::new(2, 64).expect("a good shape");
         let asker = VcpuId::new(0);
         for (offset, width, value) in [
             (GICD_ISENABLER1, Width::Word, 1 << 5),
             (GICD_IPRIORITYR37, Width::Byte, 0xa0),
         ] {
-            let written = vgic.write(asker, Frame::Distributor, offset, width, value);
-            assert!(written.is_ok());
+            let register = IrqRegister::decode(offset).expect("a register");
+            let _ = vgic.write_register(asker, register, width, value);
         }
         let (spi, sgi) = (
             IntId::new(37).expect("an SPI"),

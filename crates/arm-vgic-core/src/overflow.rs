@@ -1,7 +1,7 @@
 //! Which interrupts get a list register when there are more than enough.
 
 use crate::cpu_interface::MAX_LRS;
-use crate::redistributor::Redistributor;
+use crate::private::Private;
 use crate::regs::vmcr;
 use crate::spi::SpiBank;
 
@@ -48,7 +48,7 @@ impl Key {
 
 /// Chooses the best `room` of the claims of `one`, which are more than that.
 #[cold]
-pub(crate) fn select(one: &Redistributor, spis: &[SpiBank], room: usize) -> Selection {
+pub(crate) fn select(one: &Private, spis: &[SpiBank], room: usize) -> Selection {
     let room = room.min(MAX_LRS);
     let vmcr = one.interface.vmcr;
     let mut best = [Key::LAST; MAX_LRS];

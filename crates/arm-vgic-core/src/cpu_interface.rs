@@ -3,11 +3,11 @@
 use vm_contract::VcpuId;
 
 use crate::claims::Claims;
+use crate::controller::Controller;
 use crate::fold::Folded;
 use crate::ich::IchRegs;
 use crate::list_register::ListRegister;
 use crate::regs::vmcr;
-use crate::vgic::Vgic;
 
 /// The largest number of list registers that a CPU can have.
 pub(crate) const MAX_LRS: usize = 16;
@@ -74,11 +74,11 @@ impl CpuInterface {
     }
 }
 
-impl Vgic {
+impl Controller {
     /// Puts the state of `vcpu` into the CPU that it is to run on, list
     /// registers included, and enables the virtual CPU interface.
     pub fn load(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) {
-        let Some(one) = self.redistributors.get_mut(vcpu.index()) else {
+        let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
             return;
         };
         let interface = &mut one.interface;
@@ -114,7 +114,7 @@ impl Vgic {
     /// to take, but nothing is signalled afterwards either way.
     pub fn save(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Folded {
         let folded = self.fold(vcpu, ich);
-        if let Some(one) = self.redistributors.get_mut(vcpu.index())
+        if let Some(one) = self.vcpus.get_mut(vcpu.index())
             && core::mem::take(&mut one.interface.loaded)
         {
             let interface = &mut one.interface;
@@ -137,7 +137,7 @@ impl Vgic {
     /// CPU off and on does. What is pending or active in the redistributor and
     /// the distributor stays so. The vCPU must not be loaded.
     pub fn reset_cpu_interface(&mut self, vcpu: VcpuId) {
-        if let Some(one) = self.redistributors.get_mut(vcpu.index()) {
+        if let Some(one) = self.vcpus.get_mut(vcpu.index()) {
             debug_assert!(!one.interface.loaded, "vCPU {vcpu} runs");
             let claims = one.interface.claims.clone();
             one.interface = CpuInterface {

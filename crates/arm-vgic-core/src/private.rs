@@ -1,0 +1,109 @@
+//! What belongs to one vCPU: its SGIs and PPIs, and its CPU interface.
+
+use alloc::boxed::Box;
+
+use crate::bank::{Bank, Groups, Sent};
+use crate::cpu_interface::CpuInterface;
+use crate::list_register::ListRegister;
+use crate::sgi::Sources;
+use crate::spi::SpiBank;
+
+/// The interrupts and the CPU interface of one vCPU.
+#[derive(Clone, Debug)]
+pub(crate) struct Private {
+    /// Interrupts are forwarded.
+    pub(crate) awake: bool,
+    pub(crate) bank: Bank,
+    /// The physical interrupts behind linked PPIs.
+    pub(crate) physical: [u16; 16],
+    /// Who sent which SGI, where that matters.
+    pub(crate) sources: Option<Box<Sources>>,
+    pub(crate) interface: CpuInterface,
+}
+
+impl Private {
+    /// The SGIs, which are always edge-triggered.
+    pub(crate) const SGIS: u32 = 0xFFFF;
+
+    /// Returns the state of a vCPU at reset.
+    pub(crate) fn new() -> Self {
+        Self {
+            awake: true,
+            bank: Bank::new(Self::SGIS),
+            physical: [0; 16],
+            sources: None,
+            interface: CpuInterface::new(),
+        }
+    }
+
+    /// Makes SGIs remember who sent them.
+    pub(crate) fn tell_sources_apart(&mut self) {
+        self.sources = Some(Box::default());
+    }
+
+    /// Resets everything but the wires and the links to physical interrupts.
+    pub(crate) fn reset(&mut self) {
+        self.awake = true;
+        self.bank.reset(Self::SGIS);
+        if let Some(sources) = &mut self.sources {
+            **sources = Sources::default();
+        }
+        self.interface = CpuInterface::new();
+    }
+
+    /// Returns the SGIs and PPIs that want a list register and have none.
+    #[inline]
+    pub(crate) fn wanting(&self, groups: Groups) -> u32 {
+        self.bank
+            .wanting(groups, if self.awake { u32::MAX } else { 0 })
+    }
+
+    /// Brings the vCPU's claims in line with its SGIs and PPIs. Tells whether
+    /// there is a new one.
+    pub(crate) fn settle(&mut self, groups: Groups) -> bool {
+        let wanting = self.wanting(groups);
+        let before = self.interface.claims.replace_private(wanting);
+        wanting & !before != 0
+    }
+
+    /// Settles a change of SGIs or PPIs. Tells whether the vCPU must look again
+    /// at what it put into its list registers.
+    pub(crate) fn changed(&mut self, touched: u32, groups: Groups) -> bool {
+        let waiting = touched & self.interface.claims.private() != 0;
+        self.bank.mark_stale(touched) | waiting | self.settle(groups)
+    }
+
+    /// Sends the SGI `bit`. Tells whether the vCPU must take note.
+    #[inline]
+    pub(crate) fn send(&mut self, bit: u32, groups: Groups) -> bool {
+        match self.bank.send(bit, groups) {
+            Sent::Listed => true,
+            // If it was claimed already, the vCPU has been told.
+            Sent::Deliverable => self.awake && self.interface.claims.add_private(bit),
+            Sent::Waiting => false,
+        }
+    }
+
+    /// Fills a list register for the SGI or PPI `intid`.
+    #[inline]
+    pub(crate) fn hand_out(&mut self, intid: u32, groups: Groups) -> ListRegister {
+        let physical = self.physical.get((intid % 16) as usize).copied();
+        let physical = physical.unwrap_or_default();
+        let one_source = self.sources.is_none() || intid >= 16;
+        let entry = self
+            .bank
+            .hand_out(intid, intid, physical, !one_source, groups);
+        match &mut self.sources {
+            Some(sources) if intid < 16 => sources.hand_out(entry, &mut self.bank),
+            _ => entry,
+        }
+    }
+
+    /// Returns the bank of the interrupt `intid` as this vCPU sees it.
+    pub(crate) fn bank_of<'a>(&'a self, intid: u32, spis: &'a [SpiBank]) -> Option<&'a Bank> {
+        match (intid as usize / 32).checked_sub(1) {
+            None => Some(&self.bank),
+            Some(index) => spis.get(index).map(|spis| &spis.bank),
+        }
+    }
+}
