@@ -40,9 +40,9 @@ pub(crate) struct CpuInterface {
 impl CpuInterface {
     /// Returns the interface at reset: priority mask zero, both groups
     /// disabled, binary points at their minimum, nothing active.
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            claims: Claims::NONE,
+            claims: Claims::new(),
             loaded: false,
             lr_count: 1,
             preemption_bits: 5,
@@ -56,6 +56,15 @@ impl CpuInterface {
             ap0r: [0; MAX_APRS],
             ap1r: [0; MAX_APRS],
         }
+    }
+
+    /// Returns everything to its reset state but the claims.
+    pub(crate) fn reset(&mut self) {
+        let fresh = Self::new();
+        *self = Self {
+            claims: core::mem::replace(&mut self.claims, fresh.claims),
+            ..fresh
+        };
     }
 
     /// Tells whether the registers are in a CPU.
@@ -139,11 +148,7 @@ impl Controller {
     pub fn reset_cpu_interface(&mut self, vcpu: VcpuId) {
         if let Some(one) = self.vcpus.get_mut(vcpu.index()) {
             debug_assert!(!one.interface.loaded, "vCPU {vcpu} runs");
-            let claims = one.interface.claims.clone();
-            one.interface = CpuInterface {
-                claims,
-                ..CpuInterface::new()
-            };
+            one.interface.reset();
         }
     }
 }
