@@ -14,10 +14,9 @@ use core::arch::global_asm;
 use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable};
 use arm_vcpu::el2::{El2, read_id_register};
 use arm_vcpu::{Aarch64PerCpu, IdRegisters};
-use arm_vgic_v3::El2Ich;
 use dtb_platform::{
-    BlobError, ConfigError, CpuStatus, EnableMethod, HostOptions, MachineFacts, Platform, VmConfig,
-    vm_configs_on,
+    BlobError, ConfigError, CpuStatus, EnableMethod, Gic, HostOptions, MachineFacts, Platform,
+    VmConfig, vm_configs_on,
 };
 use hypervisor::console::Console;
 use hypervisor::cpu::PcpuId;
@@ -34,7 +33,7 @@ use vm_contract::HostPhysAddrRange;
 use crate::board::crash::{self, Witness};
 use crate::board::el2_cpu::El2Cpu;
 use crate::board::firmware::Firmware;
-use crate::board::gic::{self, CpuGic, Interrupts};
+use crate::board::gic::{CpuGic, Interrupts, MachineGic, Version};
 use crate::board::host::Host;
 use crate::board::{heap, logger, tables, uart};
 
@@ -73,7 +72,7 @@ pub(crate) type El2Hypervisor = Hypervisor<El2>;
 /// What every CPU needs to come up.
 pub(crate) struct Machinery {
     platform: Platform,
-    interrupts: Interrupts,
+    host: &'static Host,
     tables: tables::TableRegisters,
     firmware: Option<Firmware>,
 }
@@ -156,11 +155,6 @@ fn start_machine(
         log::error!("option refused: {error}");
     }
 
-    let interrupts = Interrupts::of(&platform)
-        .ok_or_else(|| String::from("the machine has no GICv3 with a maintenance interrupt"))?;
-    // SAFETY: called once, on the boot CPU; the GIC is mapped.
-    unsafe { gic::init_distributor(&platform, interrupts) }?;
-
     let pool = Arc::new(FramePool::default());
     for range in free {
         // SAFETY: memory that nothing else uses, mapped by the tables in force.
@@ -171,9 +165,9 @@ fn start_machine(
     if configs.is_empty() {
         return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
     }
-    let host: &'static Host = Box::leak(Box::new(Host {
-        affinities: platform.cpus.iter().map(|cpu| cpu.mpidr).collect(),
-    }));
+    // SAFETY: called once, on the boot CPU; the GIC is mapped.
+    let gic = unsafe { MachineGic::bring_up(&platform) }?;
+    let host: &'static Host = Box::leak(Box::new(Host { gic }));
     let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
     let cpus = Arc::new(Cpus::new(host, cpu_count));
     let facts = host_facts(&platform);
@@ -200,7 +194,7 @@ fn start_machine(
 
     let machinery: &'static Machinery = Box::leak(Box::new(Machinery {
         platform,
-        interrupts,
+        host,
         tables,
         firmware,
     }));
@@ -287,14 +281,26 @@ unsafe extern "C" {
 fn device_ranges(platform: &Platform) -> Vec<HostPhysAddrRange> {
     let mut ranges: Vec<_> = platform.uart.iter().map(|uart| uart.range).collect();
     ranges.extend(platform.rtc);
-    if let dtb_platform::Gic::V3 {
-        distributor,
-        redistributors,
-        ..
-    } = &platform.gic
-    {
-        ranges.push(*distributor);
-        ranges.extend(redistributors);
+    match &platform.gic {
+        Gic::V2 {
+            distributor,
+            cpu,
+            hyp,
+            ..
+        } => {
+            ranges.extend([*distributor, *cpu]);
+            ranges.extend(hyp);
+        }
+        Gic::V3 {
+            distributor,
+            redistributors,
+            ..
+        } => {
+            ranges.push(*distributor);
+            ranges.extend(redistributors);
+        }
+        // `MachineGic` refuses it.
+        _ => {}
     }
     ranges
 }
@@ -376,9 +382,10 @@ fn start_secondaries(
             .map_err(|error| format!("CPU {id} does not start: {error}"))?;
     }
     log::info!(
-        "Armature {}: {} CPUs, GICv3",
+        "Armature {}: {} CPUs, {}",
         env!("CARGO_PKG_VERSION"),
         machinery.platform.cpus.len(),
+        machinery.platform.gic.version(),
     );
     Ok(())
 }
@@ -397,16 +404,34 @@ pub(crate) fn run_cpu(
     let el2 = unsafe { El2::new() };
     let mut percpu = Aarch64PerCpu::new(el2, el2_vectors.address());
     percpu.hardware_enable().expect("this CPU has just come up");
-    // SAFETY: once per CPU, after ICC_SRE_EL2 was enabled.
-    let gic = unsafe { CpuGic::init(&machinery.platform, machinery.interrupts) }
-        .expect("the device tree describes this CPU's redistributor");
-    let mut cpu = El2Cpu::new(id, gic, machinery.interrupts, El2Ich::new());
+    let machine_gic = &machinery.host.gic;
+    // SAFETY: once per CPU, after ICC_SRE_EL2 was enabled where it exists.
+    let gic = unsafe { machine_gic.bring_up_cpu(id) }
+        .expect("the device tree describes this CPU's part of the GIC");
     ready();
+    match gic {
+        Version::V2(_) if id == PcpuId::new(0) => {
+            crash::give_up("there is no virtual GICv2 yet, so that no VM can be built")
+        }
+        Version::V2(_) => park(),
+        Version::V3(gic) => run_vcpus(hypervisor, id, gic, machine_gic.interrupts()),
+    }
+    end(machinery, hypervisor)
+}
+
+/// Runs the vCPUs of this CPU, each version of the GIC in its own loop: none
+/// pays for the other.
+fn run_vcpus(
+    hypervisor: &'static El2Hypervisor,
+    id: PcpuId,
+    gic: impl CpuGic,
+    interrupts: Interrupts,
+) {
+    let mut cpu = El2Cpu::new(id, gic, interrupts);
     if id == PcpuId::new(0) {
         hypervisor.start();
     }
     Scheduler::new(hypervisor).run(hypervisor, &mut cpu);
-    end(machinery, hypervisor)
 }
 
 /// Turns the machine off; if a VM failed, resets it instead, which whoever

@@ -154,6 +154,7 @@ pub(crate) fn config(cpus: u32, placement: Placement) -> VmConfig {
         placement,
         weight: VmConfig::USUAL_WEIGHT,
         priority: VmConfig::USUAL_PRIORITY,
+        its: false,
     }
 }
 

@@ -1,10 +1,13 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
-use dtb_platform::HostOptions;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use dtb_platform::{GicVersion, HostOptions};
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -58,11 +61,11 @@ pub(crate) struct QemuOptions {
     /// Run the virtual machines that this TOML file describes
     ///
     /// docs/vm-configuration.md lists the keys; examples are in examples/vms.
-    /// --pcpus, --cpu and --slice win over the file.
+    /// --pcpus, --cpu, --gic and --slice win over the file.
     #[arg(
         long,
         value_name = "FILE.toml",
-        conflicts_with_all = ["bare", "exec", "initrd", "append", "vcpus", "mem"]
+        conflicts_with_all = ["bare", "exec", "initrd", "append", "vcpus", "mem", "its"]
     )]
     pub(crate) vms: Option<PathBuf>,
 
@@ -113,6 +116,17 @@ pub(crate) struct QemuOptions {
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,
 
+    /// The version of the interrupt controller, the machine's and so each
+    /// guest's [default: 3]
+    ///
+    /// A GICv2 serves at most 8 CPUs, virtual or physical.
+    #[arg(long, value_name = "VERSION", value_parser = gic_version())]
+    pub(crate) gic: Option<GicVersion>,
+
+    /// Give each guest's GICv3 an interrupt translation service (ITS)
+    #[arg(long)]
+    pub(crate) its: bool,
+
     /// Pass one more argument to QEMU; may be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) qemu_arg: Vec<String>,
@@ -155,6 +169,48 @@ pub(crate) struct QemuOptions {
     /// The machine has no EL2 then. This is the yardstick for comparisons.
     #[arg(long)]
     pub(crate) bare: bool,
+}
+
+fn gic_version() -> impl TypedValueParser<Value = GicVersion> {
+    PossibleValuesParser::new(["2", "3"]).map(|version| match version.as_str() {
+        "2" => GicVersion::V2,
+        _ => GicVersion::V3,
+    })
+}
+
+impl Cli {
+    /// Reads a command line, and says what is wrong with it, also where that is
+    /// only what several options say together.
+    pub(crate) fn read<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(words)?;
+        if let Command::Qemu(options) = &cli.command
+            && let Some(contradiction) = options.contradiction()
+        {
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, contradiction));
+        }
+        Ok(cli)
+    }
+}
+
+impl QemuOptions {
+    /// Says which of the options do not go together with the version of the
+    /// interrupt controller.
+    fn contradiction(&self) -> Option<String> {
+        let gic = self.gic.unwrap_or_default();
+        if self.its && gic == GicVersion::V2 {
+            return Some("--its needs a GICv3: it cannot be used with --gic 2".to_owned());
+        }
+        let counts = [("--vcpus", self.vcpus), ("--pcpus", self.pcpus)];
+        counts.into_iter().find_map(|(flag, count)| {
+            let count = count.filter(|count| *count > gic.max_cpus())?;
+            let most = gic.max_cpus();
+            Some(format!(
+                "a {gic} serves at most {most} CPUs: {flag} {count} cannot be used with --gic 2"
+            ))
+        })
+    }
 }
 
 /// The slices that there may be, in milliseconds.
@@ -215,7 +271,6 @@ pub(crate) struct TestOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -249,6 +304,7 @@ mod tests {
             "vcpus 2",
             "mem 64",
             "bare",
+            "its",
         ] {
             let line = format!("xtask qemu --vms f --{flag}");
             let error = Cli::try_parse_from(line.split(' '))
@@ -259,6 +315,46 @@ mod tests {
                 error.contains("cannot be used with") && error.contains(&format!("--{name}")),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_gicv2_has_no_its_and_at_most_8_cpus() {
+        let read = |flags: &str| {
+            let line = format!("xtask qemu --bios b {flags}");
+            match Cli::read(line.split(' '))?.command {
+                Command::Qemu(options) => Ok::<_, clap::Error>((options.gic, options.its)),
+                other => panic!("not for QEMU: {other:?}"),
+            }
+        };
+        assert_eq!(read("--bare").unwrap(), (None, false));
+        assert_eq!(
+            read("--gic 3 --its --vcpus 9").unwrap(),
+            (Some(GicVersion::V3), true)
+        );
+        assert_eq!(
+            read("--gic 2 --vcpus 8").unwrap(),
+            (Some(GicVersion::V2), false)
+        );
+        let cpus = "a GICv2 serves at most 8 CPUs:";
+        for (flags, message) in [
+            ("--gic 4", "invalid value '4' for '--gic <VERSION>'".into()),
+            (
+                "--gic 2 --its",
+                "--its needs a GICv3: it cannot be used with --gic 2".into(),
+            ),
+            (
+                "--gic 2 --vcpus 9",
+                format!("{cpus} --vcpus 9 cannot be used with --gic 2"),
+            ),
+            (
+                "--gic 2 --pcpus 256 --bare",
+                format!("{cpus} --pcpus 256 cannot be used with --gic 2"),
+            ),
+        ] {
+            let error = read(flags).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{flags}");
+            assert!(error.to_string().contains(&message), "{error}");
         }
     }
 

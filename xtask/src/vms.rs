@@ -13,8 +13,8 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
-use dtb_platform::{HostOptions, Placement, VmConfig, layout};
+use anyhow::{Context, Result, anyhow, ensure};
+use dtb_platform::{GicVersion, HostOptions, Placement, VmConfig, layout};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
@@ -38,6 +38,14 @@ mod allowed {
     pub(super) const CPU_SET: &str =
         "a list of numbers of physical CPUs, at least one and none twice";
     pub(super) const EXEC: &str = "a shell command that is not empty";
+    pub(super) const GIC: &str = "2 or 3, the version of the interrupt controller";
+}
+
+/// What the command line says, whatever the file does.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Flags {
+    pub(crate) pcpus: Option<u32>,
+    pub(crate) gic: Option<GicVersion>,
 }
 
 /// What a file describes.
@@ -46,6 +54,7 @@ pub(crate) struct Description {
     pub(crate) pcpus: u32,
     /// The CPU model, if the file names one.
     pub(crate) cpu: Option<String>,
+    pub(crate) gic: GicVersion,
     /// The length of slices in milliseconds, if the file says it.
     pub(crate) slice_ms: Option<u32>,
     pub(crate) vms: Vec<Vm>,
@@ -64,6 +73,7 @@ pub(crate) struct Vm {
     pub(crate) placement: Placement,
     pub(crate) weight: u32,
     pub(crate) priority: u8,
+    pub(crate) its: bool,
 }
 
 /// What a virtual machine starts with.
@@ -86,6 +96,7 @@ pub(crate) enum Start {
 struct MachineTable {
     pcpus: Option<Spanned<Value>>,
     cpu: Option<Spanned<Value>>,
+    gic: Option<Spanned<Value>>,
     slice: Option<Spanned<Value>>,
     #[serde(default)]
     vm: Vec<Spanned<VmTable>>,
@@ -110,16 +121,16 @@ struct VmTable {
     cpu_set: Option<Spanned<Value>>,
     weight: Option<Spanned<Value>>,
     priority: Option<Spanned<Value>>,
+    its: Option<Spanned<Value>>,
 }
 
 impl Description {
-    /// Reads a file. `pcpus` is the number of physical CPUs, whatever the file
-    /// says; without either there are as many as the largest virtual machine
-    /// has.
+    /// Reads a file. Without a number of physical CPUs there are as many as the
+    /// largest virtual machine has.
     ///
     /// # Errors
     /// The file's author is to blame.
-    pub(crate) fn read(file: &Path, pcpus: Option<u32>) -> Result<Self> {
+    pub(crate) fn read(file: &Path, flags: Flags) -> Result<Self> {
         let text =
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let source = Source::new(file, &text);
@@ -136,6 +147,9 @@ impl Description {
             .entry("slice", &table.slice)
             .map(|entry| entry.number(&HostOptions::SLICES_MS, "of milliseconds "))
             .transpose()?;
+        let gic = source.entry("gic", &table.gic);
+        let gic = gic.map(|entry| gic_version(&entry)).transpose()?;
+        let gic = flags.gic.or(gic).unwrap_or_default();
         if table.vm.is_empty() {
             return Err(anyhow!(
                 "{}: no virtual machine; allowed is one [[vm]] table or more",
@@ -145,10 +159,16 @@ impl Description {
         let vms = table
             .vm
             .iter()
-            .map(|table| VmReader::new(&source, table).vm())
+            .map(|table| VmReader::new(&source, table).vm(gic))
             .collect::<Result<Vec<_>>>()?;
         let largest = vms.iter().map(|vm| vm.vcpus).max().unwrap_or(USUAL_VCPUS);
-        let pcpus = pcpus.or(written).unwrap_or(largest);
+        let pcpus = flags.pcpus.or(written).unwrap_or(largest);
+        ensure!(
+            pcpus <= gic.max_cpus(),
+            "{}: {pcpus} physical CPUs; allowed is at most {}, which is what a {gic} serves",
+            file.display(),
+            gic.max_cpus()
+        );
         let mut names = BTreeSet::new();
         for (vm, table) in vms.iter().zip(&table.vm) {
             let reader = VmReader::new(&source, table);
@@ -168,6 +188,7 @@ impl Description {
         Ok(Self {
             pcpus,
             cpu: cpu.map(str::to_owned),
+            gic,
             slice_ms,
             vms,
         })
@@ -200,6 +221,7 @@ impl<'a> VmReader<'a> {
             ("cpu-set", &keys.cpu_set),
             ("weight", &keys.weight),
             ("priority", &keys.priority),
+            ("its", &keys.its),
         ];
         Self {
             source,
@@ -218,17 +240,23 @@ impl<'a> VmReader<'a> {
             .copied()
     }
 
-    fn vm(&self) -> Result<Vm> {
+    /// Returns the virtual machine, which gets a `gic`.
+    fn vm(&self, gic: GicVersion) -> Result<Vm> {
         let name = self.get("name").ok_or_else(|| {
             let missing = format!("[[vm]] has no name; allowed is {}", allowed::NAME);
             self.source.error(self.offset, missing)
         })?;
         let name = name.text(allowed::NAME, is_name)?;
-        let vcpus = self
-            .get("vcpus")
-            .map(|entry| entry.number(&CPUS, ""))
-            .transpose()?
-            .unwrap_or(USUAL_VCPUS);
+        let vcpus = self.get("vcpus").map(|entry| {
+            let vcpus = entry.number(&CPUS, "")?;
+            let most = gic.max_cpus();
+            if vcpus > most {
+                let allowed = format_args!("an integer from 1 to {most}, which a {gic} serves");
+                return Err(entry.refuse(allowed));
+            }
+            Ok(vcpus)
+        });
+        let vcpus = vcpus.transpose()?.unwrap_or(USUAL_VCPUS);
         let memory = self.get("memory").map(|entry| {
             memory_mib(entry.value())
                 .filter(|mib| MEMORY_MIB.contains(mib))
@@ -244,6 +272,13 @@ impl<'a> VmReader<'a> {
         let weight = weight.map(|entry| entry.number(&VmConfig::WEIGHTS, ""));
         let priority = self.get("priority");
         let priority = priority.map(|entry| entry.number(&VmConfig::PRIORITIES, ""));
+        let its = self.get("its").map(|entry| {
+            let its = entry.flag()?;
+            if its && gic == GicVersion::V2 {
+                return Err(entry.misplaced(format_args!("not allowed with a {gic}")));
+            }
+            Ok(its)
+        });
         Ok(Vm {
             name: name.to_owned(),
             start,
@@ -254,6 +289,7 @@ impl<'a> VmReader<'a> {
             placement: self.placement(vcpus)?,
             weight: weight.transpose()?.unwrap_or(VmConfig::USUAL_WEIGHT),
             priority: priority.transpose()?.unwrap_or(VmConfig::USUAL_PRIORITY),
+            its: its.transpose()?.unwrap_or(false),
         })
     }
 
@@ -327,6 +363,14 @@ impl<'a> VmReader<'a> {
                 .ok_or_else(|| entry.refuse(allowed::CPU_SET)),
             (Some(_), Some(entry)) => Err(entry.misplaced("not allowed beside affinity")),
         }
+    }
+}
+
+fn gic_version(entry: &Entry<'_>) -> Result<GicVersion> {
+    match entry.value().as_integer() {
+        Some(2) => Ok(GicVersion::V2),
+        Some(3) => Ok(GicVersion::V3),
+        _ => Err(entry.refuse(allowed::GIC)),
     }
 }
 

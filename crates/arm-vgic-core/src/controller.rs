@@ -81,10 +81,11 @@ impl Controller {
         self.priority_mask = priority_mask(bits.clamp(4, 8));
     }
 
-    /// Makes every SGI remember who sent it, as GICv2 does: one that several
-    /// vCPUs have sent is pending once for each of them.
-    pub fn tell_sgi_sources_apart(&mut self) {
-        self.vcpus.iter_mut().for_each(Private::tell_sources_apart);
+    /// Does as GICv2 does where it differs: SGIs remember who sent them, and one
+    /// that several vCPUs have sent is pending once for each of them; Group 0 is
+    /// signalled as IRQ until the guest asks for FIQ.
+    pub fn follow_gicv2(&mut self) {
+        self.vcpus.iter_mut().for_each(Private::follow_gicv2);
     }
 
     /// Returns everything to its reset state, as a reset of the VM does: all

@@ -39,8 +39,9 @@ pub(crate) struct CpuInterface {
 
 impl CpuInterface {
     /// Returns the interface at reset: priority mask zero, both groups
-    /// disabled, binary points at their minimum, nothing active.
-    pub(crate) fn new() -> Self {
+    /// disabled, binary points at their minimum, nothing active. A GICv2's does not
+    /// use FIQs.
+    pub(crate) fn new(gicv2: bool) -> Self {
         Self {
             claims: Claims::new(),
             loaded: false,
@@ -52,19 +53,10 @@ impl CpuInterface {
             lrs: [ListRegister::EMPTY; MAX_LRS],
             hcr: 0,
             // A binary point below the minimum becomes the minimum.
-            vmcr: vmcr::VFIQEN,
+            vmcr: if gicv2 { 0 } else { vmcr::VFIQEN },
             ap0r: [0; MAX_APRS],
             ap1r: [0; MAX_APRS],
         }
-    }
-
-    /// Returns everything to its reset state but the claims.
-    pub(crate) fn reset(&mut self) {
-        let fresh = Self::new();
-        *self = Self {
-            claims: core::mem::replace(&mut self.claims, fresh.claims),
-            ..fresh
-        };
     }
 
     /// Tells whether the registers are in a CPU.
@@ -148,7 +140,7 @@ impl Controller {
     pub fn reset_cpu_interface(&mut self, vcpu: VcpuId) {
         if let Some(one) = self.vcpus.get_mut(vcpu.index()) {
             debug_assert!(!one.interface.loaded, "vCPU {vcpu} runs");
-            one.interface.reset();
+            one.reset_interface();
         }
     }
 }

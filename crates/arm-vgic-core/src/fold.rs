@@ -9,7 +9,7 @@ use crate::kicks::Kicks;
 use crate::list_register::ListRegister;
 use crate::lpi::word_of;
 use crate::private::Private;
-use crate::regs::hcr;
+use crate::regs::{hcr, vmcr};
 
 /// The outcome of a fold.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,15 +143,18 @@ impl Controller {
         folded.kicks.remove(vcpu);
     }
 
-    /// Ends the interrupt that `vcpu` names by writing `value` to ICC_DIR_EL1,
-    /// after that write was trapped and the vCPU folded. Must be followed by a
-    /// [`flush`](Self::flush). This happens only to guests that set
-    /// ICC_CTLR_EL1.EOImode and have more interrupts active than there are list
-    /// registers.
+    /// Ends the interrupt that `vcpu` names by writing `value` to ICC_DIR_EL1 or
+    /// GICC_DIR, after that write was trapped and the vCPU folded. Must be followed
+    /// by a [`flush`](Self::flush). Unless the guest has set EOImode, the write is
+    /// ignored. ICC_DIR_EL1 traps only while a guest has more interrupts active than
+    /// there are list registers.
     pub fn deactivate(&mut self, vcpu: VcpuId, value: u64) -> Folded {
         let mut folded = Folded::default();
+        let splits = |one: &Private| one.interface.vmcr & vmcr::VEOIM != 0;
         #[expect(clippy::cast_possible_truncation, reason = "INTIDs have 24 bits")]
-        if let Some(intid) = IntId::new(value as u32 & 0x00FF_FFFF) {
+        if self.vcpus.get(vcpu.index()).is_some_and(splits)
+            && let Some(intid) = IntId::new(value as u32 & 0x00FF_FFFF)
+        {
             self.end(vcpu, intid, &mut folded);
         }
         folded.kicks.remove(vcpu);

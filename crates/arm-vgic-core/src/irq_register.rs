@@ -180,7 +180,7 @@ impl IrqRegister {
             Self::Priority { first, .. } => {
                 let mut changed = 0;
                 let bytes = word.to_le_bytes();
-                let count = usize::from(width == Width::Word) * 3 + 1;
+                let count = usize::try_from(width.bytes()).unwrap_or_default();
                 let numbered = bank.priority.iter_mut().zip(0u32..).skip(first as usize);
                 for ((priority, number), byte) in numbered.zip(bytes).take(count) {
                     let byte = byte & priority_mask;

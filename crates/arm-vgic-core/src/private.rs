@@ -36,13 +36,14 @@ impl Private {
             bank: Bank::new(Self::SGIS),
             physical: [0; 16],
             sources: None,
-            interface: CpuInterface::new(),
+            interface: CpuInterface::new(false),
         }
     }
 
-    /// Makes SGIs remember who sent them.
-    pub(crate) fn tell_sources_apart(&mut self) {
+    /// Makes SGIs remember who sent them, and the CPU interface that of a GICv2.
+    pub(crate) fn follow_gicv2(&mut self) {
         self.sources = Some(Box::default());
+        self.reset_interface();
     }
 
     /// Resets everything but the wires and the links to physical interrupts.
@@ -53,8 +54,15 @@ impl Private {
         if let Some(sources) = &mut self.sources {
             **sources = Sources::default();
         }
-        self.interface.reset();
         self.interface.claims.clear();
+        self.reset_interface();
+    }
+
+    /// Returns the CPU interface to its reset state. What is claimed stays so.
+    pub(crate) fn reset_interface(&mut self) {
+        let mut interface = CpuInterface::new(self.sources.is_some());
+        core::mem::swap(&mut interface.claims, &mut self.interface.claims);
+        self.interface = interface;
     }
 
     /// Returns the SGIs and PPIs that want a list register and have none.

@@ -4,7 +4,8 @@
 pub(crate) mod vmcr {
     pub(crate) const VENG0: u64 = 1 << 0;
     pub(crate) const VENG1: u64 = 1 << 1;
-    /// One whenever system registers are used, as they always are here.
+    /// Group 0 is signalled as FIQ: always, where the CPU interface consists of
+    /// system registers.
     pub(crate) const VFIQEN: u64 = 1 << 3;
     /// ICC_BPR0_EL1 serves both groups.
     pub(crate) const VCBPR: u64 = 1 << 4;

@@ -96,9 +96,8 @@ impl Controller {
     }
 
     /// Makes `sgi` pending for `target` as sent by each of `sources`, bit `n` for
-    /// vCPU `n`, where [senders are told
-    /// apart](Self::tell_sgi_sources_apart). List registers need not have been
-    /// folded.
+    /// vCPU `n`, where [senders are told apart](Self::follow_gicv2). List registers
+    /// need not have been folded.
     pub fn send_sgi_from(&mut self, sources: u8, target: VcpuId, sgi: u32, kicks: &mut Kicks) {
         let Some(one) = self.vcpus.get_mut(target.index()) else {
             return;
@@ -143,7 +142,7 @@ mod tests {
 
     fn ready() -> (Controller, FakeIch) {
         let mut controller = Controller::new(2, 32).expect("a good shape");
-        controller.tell_sgi_sources_apart();
+        controller.follow_gicv2();
         let _ = controller.enable_groups(true, true);
         for (offset, value) in [(0x080, u32::MAX), (0x100, u32::MAX)] {
             let register = IrqRegister::decode(offset).expect("a register");

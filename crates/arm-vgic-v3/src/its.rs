@@ -9,9 +9,12 @@
 //! invent interrupts of its own.
 //!
 //! The ITS keeps no pending interrupts and no priorities. Those are the
-//! redistributors', which it reaches through the trait [`Redistributors`]; its
-//! user can so lock the vGIC for each operation rather than for a whole queue of
-//! commands. Guest memory is read here alone, the vGIC needs none.
+//! redistributors', which it reaches through the trait [`Redistributors`]: an
+//! [`LpiPort`] is those of a [`Vgic`](crate::Vgic). A hypervisor can so lock the
+//! vGIC for each operation rather than for a whole queue of commands. Guest memory
+//! is read here alone; the vGIC asks for what it needs of it by [`TableRequest`]s,
+//! and whoever lets a guest access the redistributors runs the ITS afterwards if
+//! there are any ([`Vgic::has_table_request`](crate::Vgic::has_table_request)).
 //!
 //! # Bounded work
 //!
@@ -43,6 +46,7 @@ mod entry;
 mod execute;
 mod frame;
 mod lpi_tables;
+mod port;
 mod redistributors;
 mod table;
 mod work;
@@ -51,6 +55,7 @@ use vm_contract::{GuestMemory, IntId, VcpuId};
 
 pub use command::CommandError;
 pub use lpi_tables::{PendingTable, PropertyTable};
+pub use port::LpiPort;
 pub use redistributors::{Redistributors, TableRequest};
 
 use cache::Cache;

@@ -169,6 +169,9 @@ impl From<&VmConfig> for RawNode {
         }
         node.set_words(property::WEIGHT, &[config.weight]);
         node.set_words(property::PRIORITY, &[config.priority.into()]);
+        if config.its {
+            node.set(property::ITS, &[]);
+        }
         let kind = match config.boot {
             BootModule::Kernel(_) => KERNEL,
             BootModule::Firmware(_) => FIRMWARE,

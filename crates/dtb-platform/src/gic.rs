@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
+use core::fmt;
+
 use vm_contract::{HostPhysAddrRange, IntId};
 
 use crate::tree::{Node, Tree};
-use crate::{PlatformError, cells, interrupts};
+use crate::{PlatformError, cells, interrupts, layout};
 
 const GIC_V3: &[&str] = &["arm,gic-v3"];
 const GIC_V2: &[&str] = &[
@@ -15,6 +17,37 @@ const GIC_V2: &[&str] = &[
     "arm,cortex-a9-gic",
 ];
 const ITS: &[&str] = &["arm,gic-v3-its"];
+
+/// The versions of the GIC architecture that are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GicVersion {
+    /// Version 2.
+    V2,
+    /// Version 3, or 4, which adds nothing that is used here.
+    #[default]
+    V3,
+}
+
+impl GicVersion {
+    /// Returns the most CPUs that a machine, or a guest, with such a controller
+    /// can have.
+    #[must_use]
+    pub const fn max_cpus(self) -> u32 {
+        match self {
+            Self::V2 => 8,
+            Self::V3 => layout::MAX_VCPUS as u32,
+        }
+    }
+}
+
+impl fmt::Display for GicVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "GICv2",
+            Self::V3 => "GICv3",
+        })
+    }
+}
 
 /// The interrupt controller: where its registers are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +88,15 @@ pub(crate) fn is_gic(node: Node<'_, '_>) -> bool {
 }
 
 impl Gic {
+    /// Returns the version.
+    #[must_use]
+    pub const fn version(&self) -> GicVersion {
+        match self {
+            Self::V2 { .. } => GicVersion::V2,
+            Self::V3 { .. } => GicVersion::V3,
+        }
+    }
+
     /// Reads the first enabled GIC of a tree.
     pub(crate) fn read(tree: &Tree<'_>) -> Result<Self, PlatformError> {
         let node = tree

@@ -62,7 +62,7 @@ pub use blob::blob_bytes;
 pub use cpu::{Cpu, CpuStatus, EnableMethod};
 pub use domains::{RawNode, add_bootargs, add_domains, add_nodes};
 pub use error::{BlobError, ConfigError, Fault, PlatformError, PropertyError, TreeError};
-pub use gic::Gic;
+pub use gic::{Gic, GicVersion};
 pub use guest::{GuestDevice, GuestGic, GuestTree};
 pub use host_options::{HostOptions, OptionError};
 pub use interrupts::{Interrupt, Trigger};

@@ -2,7 +2,8 @@
 
 use vm_contract::HostPhysAddrRange;
 
-use crate::{ConfigError, Platform, VmConfig};
+use crate::vm_config::{allowed, property};
+use crate::{ConfigError, Fault, GicVersion, Platform, PropertyError, VmConfig};
 
 /// What is known of the machine that VMs are to be built on.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,8 @@ pub struct MachineFacts<'a> {
     pub reserved: &'a [HostPhysAddrRange],
     /// How many CPUs there are to run vCPUs on.
     pub cpu_count: usize,
+    /// Its interrupt controller: guests have one of the same version.
+    pub gic: GicVersion,
     /// What else modules must keep clear of, such as the hypervisor's own image
     /// and the device tree, each with what to call it in a message.
     pub occupied: &'a [(HostPhysAddrRange, &'static str)],
@@ -26,6 +29,7 @@ impl<'a> MachineFacts<'a> {
             memory: &platform.memory,
             reserved: &platform.reserved,
             cpu_count: platform.cpus.len(),
+            gic: platform.gic.version(),
             occupied,
         }
     }
@@ -34,10 +38,12 @@ impl<'a> MachineFacts<'a> {
     /// is tried.
     ///
     /// # Errors
-    /// Whoever configured the VM is to blame: [`ConfigError::NoSuchCpu`],
+    /// Whoever configured the VM is to blame: [`ConfigError::Property`] for what
+    /// the machine's GIC cannot do, [`ConfigError::NoSuchCpu`],
     /// [`ConfigError::MoreThanAll`], [`ConfigError::ModuleOutside`] or
     /// [`ConfigError::ModuleInTheWay`].
     pub fn check(&self, config: &VmConfig) -> Result<(), ConfigError> {
+        self.check_gic(config)?;
         self.check_cpus(config)?;
         let machine_bytes = self.memory.iter().map(|range| range.size() as u64).sum();
         if config.memory_bytes > machine_bytes {
@@ -50,6 +56,22 @@ impl<'a> MachineFacts<'a> {
         config
             .modules()
             .try_for_each(|module| self.check_module(config, module))
+    }
+
+    fn check_gic(&self, config: &VmConfig) -> Result<(), PropertyError> {
+        let (property, allowed) = match self.gic {
+            GicVersion::V2 if config.cpus > self.gic.max_cpus() => {
+                (property::CPUS, allowed::CPUS_V2)
+            }
+            GicVersion::V2 if config.its => (property::ITS, allowed::NO_ITS),
+            GicVersion::V2 | GicVersion::V3 => return Ok(()),
+        };
+        Err(PropertyError {
+            node: config.path(),
+            property,
+            fault: Fault::Invalid,
+            allowed,
+        })
     }
 
     fn check_cpus(&self, config: &VmConfig) -> Result<(), ConfigError> {

@@ -31,9 +31,10 @@ pub(crate) mod property {
     pub(crate) const CPU_SET: &str = "armature,cpu-set";
     pub(crate) const WEIGHT: &str = "armature,weight";
     pub(crate) const PRIORITY: &str = "armature,priority";
+    pub(crate) const ITS: &str = "armature,its";
     pub(crate) const REG: &str = "reg";
     /// Those that a domain node may have and that are ours alone.
-    pub(super) const OURS: [&str; 5] = [NAME, AFFINITY, CPU_SET, WEIGHT, PRIORITY];
+    pub(super) const OURS: [&str; 6] = [NAME, AFFINITY, CPU_SET, WEIGHT, PRIORITY, ITS];
 }
 
 /// What the properties may be.
@@ -48,6 +49,9 @@ pub(crate) mod allowed {
     pub(crate) const NO_CPU_SET: &str = "absent beside `armature,affinity`";
     pub(super) const WEIGHT: &str = "one word, from 1 to 10000";
     pub(super) const PRIORITY: &str = "one word, from 0 to 7";
+    pub(super) const ITS: &str = "empty";
+    pub(crate) const CPUS_V2: &str = "one word, from 1 to 8, on this machine, which has a GICv2";
+    pub(crate) const NO_ITS: &str = "absent on this machine, which has a GICv2";
     pub(super) const MODULE: &str = "one address and one size, not empty";
     pub(super) const BOOTARGS: &str = "one string that ends with a NUL";
     pub(super) const NODE: &str = "a letter, then letters, digits or `,._+-`; at most 31";
@@ -80,6 +84,8 @@ pub struct VmConfig {
     /// Who goes first: one of [`VmConfig::PRIORITIES`]. The higher runs as long
     /// as it has anything to do, and takes the CPU at once.
     pub priority: u8,
+    /// Whether its GICv3 has an interrupt translation service, and LPIs.
+    pub its: bool,
 }
 
 /// What a VM starts with, and where in the host's memory that is.

@@ -11,30 +11,27 @@ use aarch64_cpu::registers::{
     CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0, Readable, VTTBR_EL2, Writeable,
 };
 use arm_vcpu::el2::El2;
-use arm_vgic_v3::El2Ich;
 use hypervisor::cpu::{Cpu, PcpuId, PhysicalInterrupt};
 use vm_contract::IntId;
 
 use super::gic::{CpuGic, Interrupts};
 
 /// A physical CPU.
-pub(crate) struct El2Cpu {
+pub(crate) struct El2Cpu<G> {
     id: PcpuId,
-    gic: CpuGic,
+    gic: G,
     interrupts: Interrupts,
-    ich: El2Ich,
     deadline: Option<u64>,
 }
 
-impl El2Cpu {
-    pub(crate) fn new(id: PcpuId, gic: CpuGic, interrupts: Interrupts, ich: El2Ich) -> Self {
+impl<G: CpuGic> El2Cpu<G> {
+    pub(crate) fn new(id: PcpuId, gic: G, interrupts: Interrupts) -> Self {
         CNTHP_CTL_EL2.set(0);
         CNTV_CTL_EL0.set(0);
         Self {
             id,
             gic,
             interrupts,
-            ich,
             deadline: None,
         }
     }
@@ -53,17 +50,17 @@ fn set_compare(ticks: u64) {
     unsafe { asm!("msr cnthp_cval_el2, {}", in(reg) ticks, options(nomem, nostack)) };
 }
 
-impl Cpu for El2Cpu {
+impl<G: CpuGic> Cpu for El2Cpu<G> {
     type Hal = El2;
-    type Ich = El2Ich;
+    type Ich = G::Ich;
 
     fn id(&self) -> PcpuId {
         self.id
     }
 
     #[inline]
-    fn ich(&mut self) -> &mut El2Ich {
-        &mut self.ich
+    fn ich(&mut self) -> &mut G::Ich {
+        self.gic.ich()
     }
 
     #[inline]
@@ -98,7 +95,10 @@ impl Cpu for El2Cpu {
     #[inline]
     fn finish(&mut self, interrupt: PhysicalInterrupt) {
         if let PhysicalInterrupt::Unexpected(intid) = interrupt {
-            self.gic.disable(intid);
+            // One that CPUs share cannot come: none but the console's is enabled.
+            if intid.is_private() {
+                self.gic.disable(intid);
+            }
         }
         if let Some(intid) = self.interrupts.number(interrupt) {
             // What lowered the wire has to arrive before the deactivation.
@@ -113,7 +113,9 @@ impl Cpu for El2Cpu {
     }
 
     fn activate(&mut self, physical: IntId) {
-        self.gic.activate(physical);
+        if physical.is_private() {
+            self.gic.activate(physical);
+        }
     }
 
     fn forget_translations(&mut self, vttbr: u64) {

@@ -1,40 +1,23 @@
-//! The machine's GICv3. It belongs to the hypervisor alone: no guest's access
-//! ever reaches it.
-#![expect(unsafe_code, reason = "registers are named by the device tree")]
+//! The machine's interrupt controller, of version 2 or 3. It belongs to the
+//! hypervisor alone: of it guests reach the virtual CPU interface, and nothing
+//! else.
 
-use core::arch::asm;
-use core::ptr::NonNull;
+mod v2;
+mod v3;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{MPIDR_EL1, Readable};
-use arm_gic::gicv3::registers::{Gicd, GicrSgi};
-use arm_gic::gicv3::{GicCpuInterface, GicDistributor, GicRedistributor, Group};
-use arm_gic::{InterruptGroup, UniqueMmioPointer};
-use dtb_platform::{Gic, Platform, Trigger};
-use hypervisor::cpu::PhysicalInterrupt;
-use vm_contract::{HostPhysAddrRange, IntId};
+use aarch64_cpu::registers::{ID_AA64PFR0_EL1, Readable};
+use arm_vgic_v3::IchRegs;
+use dtb_platform::{Gic, GicVersion, Platform, Trigger};
+use hypervisor::cpu::{PcpuId, PhysicalInterrupt};
+use vm_contract::IntId;
 
 /// The interrupt by which one CPU calls another.
 const KICK: u32 = 0;
 /// All the hypervisor's interrupts have one priority: none interrupts another.
 const PRIORITY: u8 = 0x80;
-/// Affinity fields of MPIDR_EL1.
-const AFFINITY: u64 = 0xff_00ff_ffff;
-/// Offsets from the start of a redistributor: its SGI frame's ISACTIVER0,
-/// ICACTIVER0 and ICPENDR0.
-const GICR_ISACTIVER0: usize = 0x1_0300;
-const GICR_ICACTIVER0: usize = 0x1_0380;
-const GICR_ICPENDR0: usize = 0x1_0280;
-/// Offset of GICD_ICACTIVER<n> in the distributor.
-const GICD_ICACTIVER: usize = 0x380;
-/// Frames of a redistributor without and with virtual LPIs (GICR_TYPER.VLPIS).
-const FRAME_BYTES: usize = 0x2_0000;
-/// GICR_TYPER, from the start of a redistributor.
-const GICR_TYPER: usize = 8;
-const TYPER_VLPIS: u64 = 1 << 1;
-const TYPER_LAST: u64 = 1 << 4;
-/// ICC_CTLR_EL1.EOImode: EOIR drops the priority, DIR deactivates.
-const EOI_MODE: u64 = 1 << 1;
+/// ID_AA64PFR0_EL1.GIC: which system registers of a GIC a CPU has.
+const PFR0_GIC: u32 = 24;
 
 /// The interrupts that the hypervisor uses, as the device tree numbers them.
 #[derive(Clone, Copy, Debug)]
@@ -42,28 +25,33 @@ pub(crate) struct Interrupts {
     deadline: IntId,
     virtual_timer: IntId,
     maintenance: IntId,
-    console: Option<IntId>,
+    console: Option<dtb_platform::Interrupt>,
 }
 
 impl Interrupts {
-    pub(crate) fn of(platform: &Platform) -> Option<Self> {
-        let Gic::V3 { maintenance, .. } = &platform.gic else {
+    fn of(platform: &Platform) -> Option<Self> {
+        let (Gic::V2 { maintenance, .. } | Gic::V3 { maintenance, .. }) = &platform.gic else {
             return None;
         };
         Some(Self {
             deadline: platform.timer.hyp,
             virtual_timer: platform.timer.virt,
-            maintenance: (*maintenance)?,
-            console: platform
-                .uart
-                .as_ref()
-                .and_then(|uart| uart.interrupt)
-                .map(|line| line.id),
+            maintenance: (*maintenance).filter(|intid| intid.is_ppi())?,
+            console: platform.uart.as_ref().and_then(|uart| uart.interrupt),
         })
     }
 
-    fn private(self) -> [IntId; 3] {
+    /// Returns those that every CPU has for itself and that are to be enabled
+    /// there.
+    fn private(self) -> impl Iterator<Item = IntId> {
         [self.deadline, self.virtual_timer, self.maintenance]
+            .into_iter()
+            .chain(IntId::sgi(KICK))
+    }
+
+    fn is_console_edge_triggered(self) -> bool {
+        self.console
+            .is_some_and(|line| line.trigger == Trigger::Edge)
     }
 
     /// Says what an interrupt is for.
@@ -73,7 +61,7 @@ impl Interrupts {
             id if id.raw() == KICK => PhysicalInterrupt::Kick,
             id if id == self.deadline => PhysicalInterrupt::Deadline,
             id if id == self.maintenance => PhysicalInterrupt::Maintenance,
-            id if Some(id) == self.console => PhysicalInterrupt::Console,
+            id if self.console.is_some_and(|line| line.id == id) => PhysicalInterrupt::Console,
             id => PhysicalInterrupt::Unexpected(id),
         }
     }
@@ -85,220 +73,117 @@ impl Interrupts {
             PhysicalInterrupt::Kick => IntId::sgi(KICK),
             PhysicalInterrupt::Deadline => Some(self.deadline),
             PhysicalInterrupt::Maintenance => Some(self.maintenance),
-            PhysicalInterrupt::Console => self.console,
+            PhysicalInterrupt::Console => self.console.map(|line| line.id),
             PhysicalInterrupt::Unexpected(id) => Some(id),
         }
     }
 }
 
-fn driver_id(intid: IntId) -> arm_gic::IntId {
-    match intid.raw() {
-        n @ 0..16 => arm_gic::IntId::sgi(n),
-        n @ 16..32 => arm_gic::IntId::ppi(n - 16),
-        n => arm_gic::IntId::spi(n.wrapping_sub(32)),
-    }
-}
-
-/// Configures the distributor: nothing enabled but the console's interrupt, which
-/// goes to the CPU that calls this.
-///
-/// # Safety
-/// Called once, on the boot CPU, with the platform of this machine, whose GIC
-/// is mapped as device memory.
-pub(crate) unsafe fn init_distributor(
-    platform: &Platform,
+/// What all CPUs share of the interrupt controller.
+pub(crate) struct MachineGic {
     interrupts: Interrupts,
-) -> Result<(), &'static str> {
-    let Gic::V3 { distributor, .. } = &platform.gic else {
-        return Err("it is not a GICv3");
-    };
-    let registers = core::ptr::with_exposed_provenance_mut::<Gicd>(distributor.start.into());
-    let registers = NonNull::new(registers).ok_or("the distributor is at address 0")?;
-    // SAFETY: the caller vouches for the address and that nobody else uses it.
-    let mut gicd = GicDistributor::new(unsafe { UniqueMmioPointer::new(registers) });
-    gicd.enable_all_interrupts(false);
-    gicd.configure_default_settings();
-    if let Some(console) = interrupts.console {
-        let id = driver_id(console);
-        let edge = platform
-            .uart
-            .as_ref()
-            .and_then(|uart| uart.interrupt)
-            .is_some_and(|line| line.trigger == Trigger::Edge);
-        let trigger = if edge {
-            arm_gic::Trigger::Edge
-        } else {
-            arm_gic::Trigger::Level
-        };
-        let problem = |_| "the console's interrupt cannot be configured";
-        gicd.set_trigger(id, trigger).map_err(problem)?;
-        gicd.set_interrupt_priority(id, PRIORITY).map_err(problem)?;
-        // A boot loader may have left it active; then it would never come again.
-        let word = (console.raw() / 32) as usize * 4;
-        // SAFETY: GICD_ICACTIVER<n> of this distributor.
-        unsafe {
-            write(
-                distributor.start.into(),
-                GICD_ICACTIVER + word,
-                1 << (console.raw() % 32),
-            )
-        };
-        gicd.set_routing(id, Some(MPIDR_EL1.get() & AFFINITY))
-            .map_err(problem)?;
-        gicd.enable_interrupt(id, true).map_err(problem)?;
-    }
-    Ok(())
+    version: Version<v2::Shared, v3::Shared>,
 }
 
-/// The redistributor and CPU interface of one CPU.
-pub(crate) struct CpuGic {
-    redistributor: GicRedistributor<'static>,
-    /// Where it is, for the registers that the driver does not offer.
-    base: usize,
+/// One thing for each version of the architecture.
+pub(crate) enum Version<Two, Three> {
+    V2(Two),
+    V3(Three),
 }
 
-impl CpuGic {
-    /// Wakes the redistributor of the CPU that calls this, and enables the
-    /// interrupts that the hypervisor uses on every CPU.
+/// The interrupt controller of the CPU that executes.
+pub(crate) trait CpuGic {
+    /// The list registers.
+    type Ich: IchRegs;
+
+    /// Returns the list registers.
+    fn ich(&mut self) -> &mut Self::Ich;
+
+    /// Acknowledges an interrupt and drops its priority; it stays active.
+    fn acknowledge(&self) -> Option<IntId>;
+
+    /// Deactivates an interrupt.
+    fn deactivate(&self, intid: IntId);
+
+    /// Disables a private interrupt that nobody asked for.
+    fn disable(&mut self, private: IntId);
+
+    /// Makes a private interrupt active.
+    fn activate(&self, private: IntId);
+}
+
+impl MachineGic {
+    /// Configures the distributor: nothing enabled but the console's interrupt,
+    /// which goes to the CPU that calls this.
+    ///
+    /// # Errors
+    /// Says what about the machine is to blame.
     ///
     /// # Safety
-    /// Called once per CPU, with the platform of this machine, whose GIC is
-    /// mapped as device memory, and with ICC_SRE_EL2 enabled.
-    pub(crate) unsafe fn init(
-        platform: &Platform,
-        interrupts: Interrupts,
-    ) -> Result<Self, &'static str> {
-        let Gic::V3 {
-            redistributors,
-            stride,
-            ..
-        } = &platform.gic
-        else {
-            return Err("it is not a GICv3");
+    /// Called once, on the boot CPU, with the platform of this machine, whose
+    /// GIC is mapped as device memory and used by nobody else.
+    #[expect(unsafe_code, reason = "registers are named by the device tree")]
+    pub(crate) unsafe fn bring_up(platform: &Platform) -> Result<Self, &'static str> {
+        let interrupts = Interrupts::of(platform)
+            .ok_or("its GIC has no maintenance interrupt, and so cannot serve guests")?;
+        // The system registers of the one are undefined on the other, and hide
+        // the memory-mapped ones where both exist.
+        let has_system_registers = ID_AA64PFR0_EL1.get() >> PFR0_GIC & 0xf != 0;
+        let version = match platform.gic.version() {
+            GicVersion::V2 if has_system_registers => {
+                return Err("the device tree names a GICv2, but its CPUs are made for a GICv3");
+            }
+            GicVersion::V3 if !has_system_registers => {
+                return Err("the device tree names a GICv3, but its CPUs are not made for one");
+            }
+            // SAFETY: as the caller promises.
+            GicVersion::V2 => Version::V2(unsafe { v2::Shared::bring_up(platform, interrupts) }?),
+            // SAFETY: as the caller promises.
+            GicVersion::V3 => Version::V3(unsafe { v3::Shared::bring_up(platform, interrupts) }?),
         };
-        let own = MPIDR_EL1.get() & AFFINITY;
-        let base = redistributors
-            .iter()
-            // SAFETY: the caller vouches for the regions.
-            .find_map(|region| unsafe { find_redistributor(region, *stride, own) })
-            .ok_or("a CPU has no redistributor")?;
-        let registers = NonNull::new(core::ptr::with_exposed_provenance_mut::<GicrSgi>(base))
-            .ok_or("a redistributor is at address 0")?;
-        // SAFETY: this CPU's own redistributor; no other CPU touches it.
-        let mut redistributor = GicRedistributor::new(unsafe { UniqueMmioPointer::new(registers) });
-        // It may be awake already.
-        let _ = redistributor.mark_core_awake();
-        redistributor.configure_default_settings();
-        // What a boot loader has left behind.
-        // SAFETY: registers of this CPU's own redistributor.
-        unsafe { write(base, GICR_ICACTIVER0, u32::MAX) };
-        // SAFETY: as above.
-        unsafe { write(base, GICR_ICPENDR0, u32::MAX) };
-        let problem = |_| "a private interrupt cannot be configured";
-        for intid in interrupts.private().into_iter().chain(IntId::sgi(KICK)) {
-            let id = driver_id(intid);
-            redistributor
-                .set_group(id, Group::Group1NS)
-                .map_err(problem)?;
-            redistributor
-                .set_interrupt_priority(id, PRIORITY)
-                .map_err(problem)?;
-            redistributor.enable_interrupt(id, true).map_err(problem)?;
-        }
-        GicCpuInterface::set_priority_mask(0xff);
-        // SAFETY: changes how this CPU ends interrupts; `acknowledge` and
-        // `deactivate` rely on it.
-        unsafe { asm!("msr S3_0_C12_C12_4, {}", "isb", in(reg) EOI_MODE, options(nostack)) };
-        GicCpuInterface::enable_group1(true);
         Ok(Self {
-            redistributor,
-            base,
+            interrupts,
+            version,
         })
     }
 
-    /// Acknowledges an interrupt and drops its priority; it stays active.
-    pub(crate) fn acknowledge(&self) -> Option<IntId> {
-        let id = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1)?;
-        GicCpuInterface::end_interrupt(id, InterruptGroup::Group1);
-        IntId::new(u32::from(id))
+    /// Prepares the part of the CPU that calls this, which is CPU `id`, and
+    /// enables the interrupts that the hypervisor uses on every CPU.
+    ///
+    /// # Errors
+    /// Says what about the machine is to blame.
+    ///
+    /// # Safety
+    /// Called once per CPU, with the GIC mapped as device memory, and with
+    /// ICC_SRE_EL2 enabled where that exists.
+    #[expect(unsafe_code, reason = "a CPU has its registers once")]
+    pub(crate) unsafe fn bring_up_cpu(
+        &self,
+        id: PcpuId,
+    ) -> Result<Version<v2::Interface, v3::Interface>, &'static str> {
+        Ok(match &self.version {
+            // SAFETY: as the caller promises.
+            Version::V2(shared) => Version::V2(unsafe { shared.bring_up_cpu(id, self.interrupts) }),
+            Version::V3(shared) => {
+                // SAFETY: as the caller promises.
+                Version::V3(unsafe { shared.bring_up_cpu(self.interrupts) }?)
+            }
+        })
     }
 
-    /// Deactivates an interrupt.
-    pub(crate) fn deactivate(&self, intid: IntId) {
-        // SAFETY: ICC_DIR_EL1 deactivates an interrupt of this CPU.
-        unsafe { asm!("msr S3_0_C12_C11_1, {0:x}", in(reg) intid.raw(), options(nostack)) };
+    /// Returns what the hypervisor's interrupts are.
+    pub(crate) const fn interrupts(&self) -> Interrupts {
+        self.interrupts
     }
 
-    /// Disables a private interrupt that nobody asked for.
-    pub(crate) fn disable(&mut self, intid: IntId) {
-        if intid.is_private() {
-            // It exists: it has just been signalled.
-            let _ = self.redistributor.enable_interrupt(driver_id(intid), false);
+    /// Interrupts CPU `id`.
+    #[inline]
+    pub(crate) fn kick(&self, id: PcpuId) {
+        // The callee reads what was written before the call.
+        barrier::dsb(barrier::ISHST);
+        match &self.version {
+            Version::V2(shared) => shared.kick(id),
+            Version::V3(shared) => shared.kick(id),
         }
     }
-
-    /// Makes a private interrupt active.
-    pub(crate) fn activate(&self, intid: IntId) {
-        if intid.is_private() {
-            // SAFETY: a register of this CPU's own redistributor.
-            unsafe { write(self.base, GICR_ISACTIVER0, 1 << intid.raw()) };
-            self.redistributor.wait_for_pending_write();
-        }
-    }
-}
-
-/// Interrupts the CPU with affinity `mpidr`.
-pub(crate) fn kick(mpidr: u64) {
-    // The callee reads what was written before the call.
-    barrier::dsb(barrier::ISHST);
-    let [aff0, aff1, aff2, _, aff3, ..] = mpidr.to_le_bytes().map(u64::from);
-    // ICC_SGI1R_EL1: Aff3, RS, Aff2, INTID, Aff1, TargetList.
-    let value = aff3 << 48
-        | (aff0 >> 4) << 44
-        | aff2 << 32
-        | u64::from(KICK) << 24
-        | aff1 << 16
-        | 1 << (aff0 & 0xf);
-    // SAFETY: sends the hypervisor's own interrupt to one of its CPUs.
-    unsafe { asm!("msr S3_0_C12_C11_5, {}", "isb", in(reg) value, options(nostack)) };
-}
-
-/// Writes a 32-bit register.
-///
-/// # Safety
-/// `base + offset` is a GIC register, mapped as device memory, that may be
-/// written so.
-unsafe fn write(base: usize, offset: usize, value: u32) {
-    let register = core::ptr::with_exposed_provenance_mut::<u32>(base + offset);
-    // SAFETY: by the function's contract.
-    unsafe { register.write_volatile(value) };
-}
-
-/// Finds the redistributor of the CPU with affinity `own` in `region`.
-///
-/// # Safety
-/// `region` consists of redistributors, mapped as device memory.
-unsafe fn find_redistributor(
-    region: &HostPhysAddrRange,
-    stride: Option<u64>,
-    own: u64,
-) -> Option<usize> {
-    let mut at = usize::from(region.start);
-    while at + FRAME_BYTES <= usize::from(region.end) {
-        let typer = core::ptr::with_exposed_provenance::<u64>(at + GICR_TYPER);
-        // SAFETY: GICR_TYPER of a redistributor in the region.
-        let typer = unsafe { typer.read_volatile() };
-        let [aff0, aff1, aff2, aff3] = ((typer >> 32) as u32).to_le_bytes().map(u64::from);
-        if aff3 << 32 | aff2 << 16 | aff1 << 8 | aff0 == own {
-            return Some(at);
-        }
-        if typer & TYPER_LAST != 0 {
-            return None;
-        }
-        let frames = if typer & TYPER_VLPIS != 0 { 2 } else { 1 };
-        at += stride
-            .and_then(|stride| usize::try_from(stride).ok())
-            .unwrap_or(FRAME_BYTES * frames);
-    }
-    None
 }

@@ -1,26 +1,22 @@
 //! What all CPUs share of the hardware, behind the library's trait.
 #![expect(unsafe_code, reason = "clears memory")]
 
-use alloc::vec::Vec;
-
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use hypervisor::cpu::{Machine, PcpuId};
 use s2_mmu::{El2Tlb, Stage2Tlb};
 use vm_contract::HostPhysAddrRange;
 
-use super::{cache, el2_cpu, gic, heap};
+use super::gic::MachineGic;
+use super::{cache, el2_cpu, heap};
 
 /// The machine, as its device tree describes it.
 pub(crate) struct Host {
-    /// MPIDR_EL1 of each CPU.
-    pub(crate) affinities: Vec<u64>,
+    pub(crate) gic: MachineGic,
 }
 
 impl Machine for Host {
     fn kick(&self, cpu: PcpuId) {
-        if let Some(affinity) = self.affinities.get(cpu.index()) {
-            gic::kick(*affinity);
-        }
+        self.gic.kick(cpu);
     }
 
     fn clean_to_coherency(&self, range: HostPhysAddrRange) {

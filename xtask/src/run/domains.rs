@@ -36,6 +36,7 @@ pub(crate) fn describe(
         placement: vm.placement.clone(),
         weight: vm.weight,
         priority: vm.priority,
+        its: vm.its,
     })
 }
 
@@ -81,6 +82,7 @@ mod tests {
         vm.placement = Placement::Pinned(vec![3, 2, 1, 0]);
         vm.weight = 7;
         vm.priority = 3;
+        vm.its = true;
         let mut places = [(0x1000, 0x10), (0x2000, 0x20), (0x3000, 0x30)].into_iter();
         let config = describe(&vm, &mut places).unwrap();
         assert_eq!(usize::from(config.boot.range().start), 0x1000);
@@ -94,6 +96,7 @@ mod tests {
         assert_eq!(config.memory_bytes, 512 << 20);
         assert_eq!(config.placement, vm.placement);
         assert_eq!((config.weight, config.priority), (7, 3));
+        assert!(config.its);
         assert_eq!(places.next(), Some((0x3000, 0x30)));
     }
 

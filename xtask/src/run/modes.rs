@@ -9,7 +9,7 @@ use super::spec::{Boot, GuestLinux, Initrd, MachineSpec, Mode, VmSpec};
 use crate::cli::QemuOptions;
 use crate::guest::Guests;
 use crate::guest::initramfs::Purpose;
-use crate::vms::{Description, Start, Vm};
+use crate::vms::{Description, Flags, Start, Vm};
 
 /// Virtual CPUs of a guest that nobody counts: of one that has the machine for
 /// itself, and of one that shares it.
@@ -26,9 +26,16 @@ pub(crate) fn machine(
     execution: Option<&Execution>,
 ) -> Result<MachineSpec> {
     let mut machine = match &options.vms {
-        Some(file) => described(guests, Description::read(file, options.pcpus)?)?,
+        Some(file) => {
+            let flags = Flags {
+                pcpus: options.pcpus,
+                gic: options.gic,
+            };
+            described(guests, Description::read(file, flags)?)?
+        }
         None => chosen(guests, &options, execution)?,
     };
+    machine.gic = options.gic.unwrap_or(machine.gic);
     if let Some(cpu) = options.cpu {
         machine.cpu = cpu;
     }
@@ -63,6 +70,7 @@ fn chosen(
             vm.name = format!("vm{index}");
             vm.vcpus = vcpus;
             vm.memory_mib = options.mem.unwrap_or(vm.memory_mib);
+            vm.its = options.its;
             Ok(vm)
         })
         .collect::<Result<Vec<_>>>()?;
@@ -112,6 +120,7 @@ fn described(guests: &Guests, description: Description) -> Result<MachineSpec> {
     if let Some(cpu) = description.cpu {
         machine.cpu = cpu;
     }
+    machine.gic = description.gic;
     machine.slice_ms = description.slice_ms;
     Ok(machine)
 }
@@ -142,6 +151,7 @@ fn described_vm(guests: &Guests, described: Vm) -> Result<VmSpec> {
     vm.placement = described.placement;
     vm.weight = described.weight;
     vm.priority = described.priority;
+    vm.its = described.its;
     Ok(vm)
 }
 
@@ -151,7 +161,7 @@ mod tests {
     use crate::cli::{Cli, Command};
     use crate::workspace::Workspace;
     use clap::Parser;
-    use dtb_platform::Placement;
+    use dtb_platform::{GicVersion, Placement};
 
     /// Fetches nothing unless Linux or U-Boot is asked for.
     fn guests() -> Guests {
@@ -220,10 +230,20 @@ mod tests {
     }
 
     #[test]
+    fn every_guest_has_the_interrupt_controller_that_is_asked_for() {
+        let machine = by_flags("--bios b");
+        assert_eq!((machine.gic, machine.vms[0].its), (GicVersion::V3, false));
+        let machine = by_flags("--bios b --gic 2");
+        assert_eq!(machine.gic, GicVersion::V2);
+        assert!(by_flags("--bios b --its").vms[0].its);
+    }
+
+    #[test]
     fn a_described_machine_is_the_one_that_runs() {
         let description = Description {
             pcpus: 2,
             cpu: Some("cortex-a53".into()),
+            gic: GicVersion::V3,
             slice_ms: Some(5),
             vms: vec![Vm {
                 name: "web".into(),
@@ -235,6 +255,7 @@ mod tests {
                 placement: Placement::Pinned(vec![1, 0]),
                 weight: 200,
                 priority: 3,
+                its: true,
             }],
         };
         let machine = described(&guests(), description).unwrap();
@@ -248,7 +269,8 @@ mod tests {
         assert!(!vm.offers_shell());
         assert_eq!(vm.bootargs.as_deref(), Some("quiet"));
         assert_eq!(vm.placement, Placement::Pinned(vec![1, 0]));
-        assert_eq!((vm.weight, vm.priority), (200, 3));
+        assert_eq!((vm.weight, vm.priority, vm.its), (200, 3, true));
+        assert_eq!(machine.gic, GicVersion::V3);
         assert_eq!(machine.slice_ms, Some(5));
     }
 }

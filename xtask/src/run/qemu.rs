@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dtb_platform::GicVersion;
+
 use super::spec::{Boot, MachineSpec, Mode};
 
 /// A file that QEMU puts into the machine's memory.
@@ -31,9 +33,17 @@ pub(crate) enum Payload {
 /// Returns the arguments that make the machine: these, and no others, shape
 /// the device tree that QEMU describes it with.
 pub(crate) fn machine_arguments(spec: &MachineSpec, ram_mib: u64) -> Vec<String> {
+    let gic = match spec.gic {
+        GicVersion::V2 => 2,
+        GicVersion::V3 => 3,
+    };
     let machine = match spec.mode {
-        Mode::Hypervisor => "virt,virtualization=on,gic-version=3",
-        Mode::Bare => "virt,gic-version=3",
+        Mode::Hypervisor => format!("virt,virtualization=on,gic-version={gic}"),
+        // A guest that is to have no ITS is given none.
+        Mode::Bare if spec.gic == GicVersion::V3 && !spec.vms.iter().any(|vm| vm.its) => {
+            format!("virt,gic-version={gic},its=off")
+        }
+        Mode::Bare => format!("virt,gic-version={gic}"),
     };
     let cpu = match spec.cpu.as_str() {
         // The architected algorithm costs an emulator dearly and adds nothing.
@@ -43,7 +53,7 @@ pub(crate) fn machine_arguments(spec: &MachineSpec, ram_mib: u64) -> Vec<String>
     let mut arguments = vec!["-nodefaults".to_owned()];
     let (pcpus, ram) = (spec.pcpus.to_string(), format!("{ram_mib}M"));
     for (option, value) in [
-        ("-machine", machine),
+        ("-machine", machine.as_str()),
         ("-cpu", cpu),
         ("-smp", &pcpus),
         ("-m", &ram),
@@ -188,10 +198,47 @@ mod tests {
         let arguments = run_arguments(&spec, 512, &payload, 5);
         assert!(has(
             &arguments,
-            &["-machine", "virt,gic-version=3", "-cpu", "cortex-a53"]
+            &[
+                "-machine",
+                "virt,gic-version=3,its=off",
+                "-cpu",
+                "cortex-a53"
+            ]
         ));
         assert!(has(&arguments, &["-bios", "u-boot.bin"]));
         assert!(!has(&arguments, &["-no-reboot"]));
+    }
+
+    #[test]
+    fn the_machine_has_the_interrupt_controller_that_its_guests_get() {
+        let machine = |mode, gic, its| {
+            let mut spec = MachineSpec {
+                mode,
+                gic,
+                ..spec()
+            };
+            spec.vms.iter_mut().for_each(|vm| vm.its = its);
+            machine_arguments(&spec, 512)
+        };
+        for (mode, gic, its, expected) in [
+            (
+                Mode::Hypervisor,
+                GicVersion::V2,
+                false,
+                "virt,virtualization=on,gic-version=2",
+            ),
+            (
+                Mode::Hypervisor,
+                GicVersion::V3,
+                true,
+                "virt,virtualization=on,gic-version=3",
+            ),
+            (Mode::Bare, GicVersion::V2, false, "virt,gic-version=2"),
+            (Mode::Bare, GicVersion::V3, true, "virt,gic-version=3"),
+        ] {
+            let arguments = machine(mode, gic, its);
+            assert!(has(&arguments, &["-machine", expected]), "{arguments:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use dtb_platform::{Placement, RawNode, VmConfig};
+use dtb_platform::{GicVersion, Placement, RawNode, VmConfig};
 
 use crate::guest::Guests;
 use crate::guest::initramfs::{self, Purpose};
@@ -19,6 +19,8 @@ pub(crate) struct MachineSpec {
     pub(crate) pcpus: u32,
     /// The CPU model as the user names it.
     pub(crate) cpu: String,
+    /// The interrupt controller, the machine's and so each guest's.
+    pub(crate) gic: GicVersion,
     /// The length of slices in milliseconds, unless it is the usual one.
     pub(crate) slice_ms: Option<u32>,
     pub(crate) qemu_args: Vec<String>,
@@ -51,6 +53,8 @@ pub(crate) struct VmSpec {
     pub(crate) placement: Placement,
     pub(crate) weight: u32,
     pub(crate) priority: u8,
+    /// Whether its GICv3 has an interrupt translation service.
+    pub(crate) its: bool,
     /// For tests: spoils the node that describes it to the hypervisor.
     pub(crate) spoil: Option<fn(&mut RawNode)>,
 }
@@ -96,6 +100,7 @@ impl MachineSpec {
             pcpus,
             vms,
             cpu: "max".to_owned(),
+            gic: GicVersion::default(),
             slice_ms: None,
             qemu_args: Vec::new(),
             gdb: false,
@@ -118,6 +123,7 @@ impl VmSpec {
             placement: Placement::Automatic,
             weight: VmConfig::USUAL_WEIGHT,
             priority: VmConfig::USUAL_PRIORITY,
+            its: false,
             spoil: None,
         }
     }

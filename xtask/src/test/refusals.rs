@@ -59,8 +59,8 @@ const BAD: [Bad; 12] = [
         name: "typo",
         spoil: |node| node.set_words("armature,wieght", &[50]),
         message: ": `armature,wieght` is not known: it must be `armature,name`, \
-                  `armature,affinity`, `armature,cpu-set`, `armature,weight`, or \
-                  `armature,priority`",
+                  `armature,affinity`, `armature,cpu-set`, `armature,weight`, \
+                  `armature,priority`, or `armature,its`",
     },
     Bad {
         name: "elsewhere",

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use clap::Parser;
 
 use super::Tally;
 use super::dialogue::Dialogue;
@@ -155,7 +154,7 @@ impl Run<'_> {
         execution: Option<&Execution>,
     ) -> Result<MachineSpec> {
         let words = ["cargo xtask", "qemu"].iter().chain(flags);
-        match Cli::try_parse_from(words)?.command {
+        match Cli::read(words)?.command {
             Command::Qemu(options) => modes::machine(&self.context.guests, *options, execution),
             command => bail!("these flags are not for QEMU: {command:?}"),
         }

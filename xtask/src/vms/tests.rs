@@ -22,7 +22,7 @@ impl Written {
     }
 
     fn read(&self) -> Result<Description> {
-        Description::read(&self.0.join("vms.toml"), None)
+        Description::read(&self.0.join("vms.toml"), Flags::default())
     }
 }
 
@@ -80,6 +80,7 @@ fn a_file_says_what_it_means() {
             placement: Placement::Automatic,
             weight: 100,
             priority: 0,
+            its: false,
         }]
     );
 }
@@ -109,6 +110,43 @@ fn files_are_sought_beside_the_file_that_names_them() {
 }
 
 #[test]
+fn the_interrupt_controller_is_a_gicv3_unless_it_is_a_gicv2() {
+    let of = |text: &str, flag| {
+        let written = Written::new(text);
+        let flags = Flags {
+            pcpus: None,
+            gic: flag,
+        };
+        Description::read(&written.0.join("vms.toml"), flags)
+    };
+    let vm = "[[vm]]\nname = 'a'\nlinux = true\n";
+    assert_eq!(of(vm, None).unwrap().gic, GicVersion::V3);
+    let two = format!("gic = 2\n{vm}vcpus = 8\nits = false\n");
+    assert_eq!(of(&two, None).unwrap().gic, GicVersion::V2);
+    let three = of(&two.replace("false", "true"), Some(GicVersion::V3)).unwrap();
+    assert!(three.gic == GicVersion::V3 && three.vms[0].its);
+
+    refused(
+        "gic = 4\n",
+        1,
+        "gic = 4; allowed is 2 or 3, the version of the interrupt controller",
+    );
+    for (line, message) in [
+        (
+            "vcpus = 9",
+            "vcpus = 9; allowed is an integer from 1 to 8, which a GICv2 serves",
+        ),
+        ("its = true", "its: not allowed with a GICv2"),
+        ("its = 1", "its = 1; allowed is true or false"),
+    ] {
+        refused(&format!("gic = 2\n{vm}{line}\n"), 5, message);
+    }
+    let error = of(&format!("gic = 2\npcpus = 9\n{vm}"), None).unwrap_err();
+    let message = "vms.toml: 9 physical CPUs; allowed is at most 8, which is what a GICv2 serves";
+    assert!(error.to_string().ends_with(message), "{error}");
+}
+
+#[test]
 fn memory_is_a_number_of_mib_or_has_a_unit() {
     let mib = |text: &str| memory_mib(&Value::from(text));
     assert_eq!(memory_mib(&Value::from(64)), Some(64));
@@ -134,8 +172,12 @@ fn memory_is_a_number_of_mib_or_has_a_unit() {
 fn the_command_line_has_the_last_word_on_physical_cpus() {
     let written = Written::new("pcpus = 2\n[[vm]]\nname = 'a'\nlinux = true\naffinity = [1]\n");
     let file = written.0.join("vms.toml");
-    assert_eq!(Description::read(&file, Some(4)).unwrap().pcpus, 4);
-    let error = Description::read(&file, Some(1)).unwrap_err().to_string();
+    let pcpus = |count| Flags {
+        pcpus: Some(count),
+        gic: None,
+    };
+    assert_eq!(Description::read(&file, pcpus(4)).unwrap().pcpus, 4);
+    let error = Description::read(&file, pcpus(1)).unwrap_err().to_string();
     assert!(
         error.contains("vms.toml:5: affinity = [1]; allowed is"),
         "{error}"
@@ -148,7 +190,7 @@ fn every_example_can_be_read() {
     let mut names: Vec<String> = Vec::new();
     for entry in fs::read_dir(examples).unwrap() {
         let path = entry.unwrap().path();
-        let description = Description::read(&path, None);
+        let description = Description::read(&path, Flags::default());
         let description = description.unwrap_or_else(|error| panic!("{error:#}"));
         assert!(description.vms.len() > 1, "{}", path.display());
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
@@ -178,7 +220,7 @@ fn the_page_that_lists_the_keys_shows_a_file_that_has_no_others() {
 #[test]
 fn eight_small_is_eight_machines_of_two_on_four_that_end_by_themselves() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/vms/eight-small.toml");
-    let description = Description::read(&file, None).unwrap();
+    let description = Description::read(&file, Flags::default()).unwrap();
     assert_eq!((description.pcpus, description.vms.len()), (4, 8));
     for vm in description.vms {
         assert_eq!(vm.vcpus, 2);
@@ -188,7 +230,7 @@ fn eight_small_is_eight_machines_of_two_on_four_that_end_by_themselves() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = Description::read(Path::new("no/such.toml"), None).unwrap_err();
+    let error = Description::read(Path::new("no/such.toml"), Flags::default()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read no/such.toml");
 }
 
@@ -211,13 +253,13 @@ fn unknown_keys_are_refused_with_those_that_are_allowed() {
     refused(
         "pcpu = 1\n",
         1,
-        "unknown key `pcpu`, expected one of `pcpus`, `cpu`, `slice`, `vm`, in the line `pcpu = 1`",
+        "unknown key `pcpu`, expected one of `pcpus`, `cpu`, `gic`, `slice`, `vm`, in the line `pcpu = 1`",
     );
     line_refused(
         "ram = 64",
         "unknown key `ram`, expected one of `name`, `linux`, `u-boot`, `kernel`, `firmware`, \
          `initrd`, `bootargs`, `exec`, `vcpus`, `memory`, `affinity`, `cpu-set`, `weight`, \
-         `priority`, in the line `ram = 64`",
+         `priority`, `its`, in the line `ram = 64`",
     );
 }
 

@@ -71,7 +71,7 @@ fn judged(
 
 impl VmConfig {
     fn read(node: Node<'_, '_>) -> Result<Self, ConfigError> {
-        use property::{CPUS, MEMORY, NAME, PRIORITY, WEIGHT};
+        use property::{CPUS, ITS, MEMORY, NAME, PRIORITY, WEIGHT};
         check_properties(node, &property::OURS)?;
         let cpus = node.word(CPUS, allowed::CPUS)?;
         let memory_kib = node.number(MEMORY, allowed::MEMORY)?;
@@ -80,6 +80,11 @@ impl VmConfig {
             .word(PRIORITY, allowed::PRIORITY)?
             .map(|word| u8::try_from(word).map_err(|_| node.invalid(PRIORITY, allowed::PRIORITY)))
             .transpose()?;
+        let its = match node.property(ITS) {
+            Some([]) => true,
+            Some(_) => return Err(node.invalid(ITS, allowed::ITS).into()),
+            None => false,
+        };
         let modules = Modules::read(node)?;
         let config = Self {
             node: node.name().into(),
@@ -100,6 +105,7 @@ impl VmConfig {
             placement: Placement::read(node)?,
             weight: weight.unwrap_or(Self::USUAL_WEIGHT),
             priority: priority.unwrap_or(Self::USUAL_PRIORITY),
+            its,
         };
         config.check()?;
         Ok(config)

@@ -71,6 +71,7 @@ pub(crate) fn described(name: &str) -> VmConfig {
         placement: Placement::Automatic,
         weight: 100,
         priority: 0,
+        its: false,
     }
 }
 
@@ -103,6 +104,7 @@ fn every_part_of_a_domain_is_read() {
         .words("armature,affinity", &[3, 1])
         .words("armature,weight", &[10_000])
         .words("armature,priority", &[7])
+        .flag("armature,its")
         .words("memory", &[0, 0x4])
         .edit("kernel@48000000", |kernel| {
             kernel.text("bootargs", "of the kernel")
@@ -116,6 +118,7 @@ fn every_part_of_a_domain_is_read() {
         placement: Placement::Pinned(vec![3, 1]),
         weight: 10_000,
         priority: 7,
+        its: true,
         ..described("vm@1")
     };
     assert_eq!(configs(&[full]), Ok(vec![expected]));
@@ -285,6 +288,7 @@ prop_compose! {
         cpu_set in proptest::collection::btree_set(any::<u32>(), 1..9),
         weight in VmConfig::WEIGHTS,
         priority in VmConfig::PRIORITIES,
+        its in any::<bool>(),
     ) -> VmConfig {
         let boot = range(0x1_0000_0000, boot_bytes);
         VmConfig {
@@ -302,6 +306,7 @@ prop_compose! {
             },
             weight,
             priority,
+            its,
         }
     }
 }

@@ -86,6 +86,7 @@ fn full_tree(tree: &TestNode) -> Vec<u8> {
         placement: Placement::Pinned(vec![0]),
         weight: 100,
         priority: 0,
+        its: true,
     };
     add_domains(&tree.blob_reserving(&[(0x1000, 0x1000)]), &[vm]).expect("a good description")
 }

@@ -1,12 +1,13 @@
 //! Domains that cannot be followed: one error for each, and the others stay.
 
 use dtb_platform::{
-    ConfigError, MachineFacts, Placement, Platform, VmConfig, layout, vm_configs, vm_configs_on,
+    ConfigError, GicVersion, MachineFacts, Placement, Platform, VmConfig, layout, vm_configs,
+    vm_configs_on,
 };
 use proptest::prelude::*;
 
 use crate::domains::{described, domain, firmware, machine, ramdisk};
-use crate::machines::{TestNode, node};
+use crate::machines::{TestNode, node, qemu_virt};
 use crate::platform::range;
 
 const CPUS: &str = "it must be one word, from 1 to 256";
@@ -27,7 +28,7 @@ const BOOT: &str = "it must have exactly one module to start, \
 const KIND: &str = "it must contain exactly one of \
                     `multiboot,kernel`, `multiboot,ramdisk` and `armature,firmware`";
 const KNOWN: &str = "it must be `armature,name`, `armature,affinity`, `armature,cpu-set`, \
-                     `armature,weight`, or `armature,priority`";
+                     `armature,weight`, `armature,priority`, or `armature,its`";
 
 /// The kernel's node in [`domain`].
 const KERNEL: &str = "kernel@48000000";
@@ -153,6 +154,10 @@ fn each_bad_property_is_one_error_and_the_others_stay() {
         (
             text("armature,priority", "high"),
             format!("`armature,priority` is invalid: {PRIORITY}"),
+        ),
+        (
+            with("armature,its", &[1]),
+            "`armature,its` is invalid: it must be empty".into(),
         ),
         (
             with("armature,wieght", &[50]),
@@ -342,6 +347,35 @@ fn each_vm_that_the_machine_cannot_have_is_one_error_and_the_others_stay() {
 }
 
 #[test]
+fn a_gicv2_has_no_more_than_8_cpus_and_no_its() {
+    let blob = qemu_virt().blob();
+    let platform = Platform::from_fdt(&blob).expect("a machine");
+    let judge = |gic, config: &VmConfig| {
+        let machine = MachineFacts {
+            gic,
+            ..MachineFacts::of(&platform, &[])
+        };
+        let refused = machine.check(config).err();
+        refused.map(|error| error.to_string())
+    };
+    let mut many = described("vm");
+    many.cpus = 8;
+    assert_eq!(judge(GicVersion::V2, &many), None);
+    many.cpus = 9;
+    assert_eq!(judge(GicVersion::V3, &many), None);
+    let message = "/chosen/vm: `cpus` is invalid: it must be one word, from 1 to 8, on this \
+                   machine, which has a GICv2";
+    assert_eq!(judge(GicVersion::V2, &many).as_deref(), Some(message));
+
+    let mut translates = described("vm");
+    translates.its = true;
+    assert_eq!(judge(GicVersion::V3, &translates), None);
+    let message = "/chosen/vm: `armature,its` is invalid: it must be absent on this machine, \
+                   which has a GICv2";
+    assert_eq!(judge(GicVersion::V2, &translates).as_deref(), Some(message));
+}
+
+#[test]
 fn what_a_refused_vm_claims_is_free_for_the_next() {
     let claims = domain("claims").words("cpus", &[300]);
     let overlaps = domain("next")
@@ -363,6 +397,8 @@ fn what_a_refused_vm_claims_is_free_for_the_next() {
 #[test]
 fn messages_and_bounds_say_the_same() {
     assert!(CPUS.ends_with(&format!("from 1 to {}", layout::MAX_VCPUS)));
+    assert_eq!(GicVersion::V3.max_cpus(), layout::MAX_VCPUS.into());
+    assert_eq!(GicVersion::V2.max_cpus(), 8);
     let (first, last) = VmConfig::WEIGHTS.into_inner();
     assert!(WEIGHT.ends_with(&format!("from {first} to {last}")));
     let (first, last) = VmConfig::PRIORITIES.into_inner();
@@ -380,7 +416,7 @@ proptest! {
         cpu_count in 1usize..12,
     ) {
         let memory = [range(0x4000_0000, 0x4000_0000)];
-        let facts = MachineFacts { memory: &memory, reserved: &[], cpu_count, occupied: &[] };
+        let facts = MachineFacts { memory: &memory, reserved: &[], cpu_count, gic: GicVersion::V3, occupied: &[] };
         let fits = cpus.iter().all(|cpu| (*cpu as usize) < cpu_count);
         let cpus: Vec<u32> = cpus.into_iter().collect();
         let mut config = described("vm");
