@@ -468,3 +468,16 @@ fn a_reset_clears_lpis_and_keeps_their_room() {
     machine.configure(8200, ENABLED);
     assert_eq!(machine.take(FIRST), Some(8200));
 }
+
+#[test]
+fn four_vcpus_256_spis_and_2048_lpis_leave_room_within_64_kib() {
+    let mut controller = Controller::new(4, 256).expect("a good shape");
+    controller.add_lpis(2048);
+    let shared = controller.shared.spis.len() + controller.shared.lpis.len();
+    let claims = 4 * 2048 / 8;
+    let bytes = size_of_val(&controller)
+        + shared * size_of::<SpiBank>()
+        + size_of_val(&*controller.vcpus)
+        + claims;
+    assert!(bytes < 32 * 1024, "{bytes}");
+}

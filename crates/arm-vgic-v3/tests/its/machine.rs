@@ -24,7 +24,7 @@ pub(crate) const COLLECTIONS: u64 = RAM + 0x2_0000;
 pub(crate) const EVENTS: u64 = RAM + 0x3_0000;
 pub(crate) const PROPERTIES: u64 = RAM + 0x4_0000;
 pub(crate) const PENDING: u64 = RAM + 0x5_0000;
-pub(crate) const RAM_BYTES: usize = 0x6_0000;
+pub(crate) const RAM_BYTES: usize = 0x7_0000;
 
 /// How many vCPUs and LPIs the redistributors have.
 pub(crate) const VCPUS: u16 = 4;

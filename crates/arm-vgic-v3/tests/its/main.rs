@@ -13,3 +13,4 @@ mod machine;
 mod model;
 mod registers;
 mod tables;
+mod whole;
