@@ -12,5 +12,6 @@ mod hostile;
 mod machine;
 mod model;
 mod registers;
+mod storm;
 mod tables;
 mod whole;

@@ -10,16 +10,16 @@ use crate::machine::{
     QUEUE, Ram, VALID, discard, inv, invall, mapc, mapd, mapti, movall, movi,
 };
 
-const LPIS: u32 = 256;
+pub(crate) const LPIS: u32 = 256;
 const GICD_CTLR: u64 = 0x0000;
 const GICD_TYPER: u64 = 0x0004;
-const GICR_CTLR: u64 = 0x0000;
+pub(crate) const GICR_CTLR: u64 = 0x0000;
 const GICR_TYPER: u64 = 0x0008;
-const GICR_WAKER: u64 = 0x0014;
+pub(crate) const GICR_WAKER: u64 = 0x0014;
 const GICR_PROPBASER: u64 = 0x0070;
-const GICR_PENDBASER: u64 = 0x0078;
+pub(crate) const GICR_PENDBASER: u64 = 0x0078;
 const PTZ: u64 = 1 << 62;
-const ENABLE_LPIS: u64 = 1 << 0;
+pub(crate) const ENABLE_LPIS: u64 = 1 << 0;
 const CES: u64 = 1 << 1;
 const RWP: u64 = 1 << 3;
 /// Shareable write-back memory, in PROPBASER and PENDBASER.
@@ -28,17 +28,17 @@ const ATTRIBUTES: u64 = 0b111 << 7 | 0b01 << 10;
 const ENABLED: u8 = 0xA1;
 
 /// A VM of two vCPUs whose hypervisor serves everything at once.
-struct Whole {
-    vgic: Vgic,
+pub(crate) struct Whole {
+    pub(crate) vgic: Vgic,
     its: Its,
     memory: Ram,
-    cpus: Vec<FakeIch>,
+    pub(crate) cpus: Vec<FakeIch>,
     /// These vCPUs run elsewhere and take no notice of kicks.
     deaf: Kicks,
 }
 
 /// Returns where vCPU `n` has its pending table.
-fn pending_table(n: u16) -> u64 {
+pub(crate) fn pending_table(n: u16) -> u64 {
     PENDING + u64::from(n) * 0x1_0000
 }
 
@@ -69,7 +69,7 @@ impl Whole {
     /// Returns a VM as a driver sets it up: all LPIs enabled by property, device
     /// 5 with 32 events, collection `n` for vCPU `n`, event `n` for LPI 8192 + n
     /// of collection `n` % 2.
-    fn ready() -> Self {
+    pub(crate) fn ready() -> Self {
         let mut whole = Self::with_lpis(LPIS);
         for lpi in 0..LPIS {
             whole.set_property(8192 + lpi, ENABLED);
@@ -95,14 +95,14 @@ impl Whole {
         whole
     }
 
-    fn set_property(&self, lpi: u32, byte: u8) {
+    pub(crate) fn set_property(&self, lpi: u32, byte: u8) {
         let address = PROPERTIES + u64::from(lpi - 8192);
         self.memory
             .write(GuestPhysAddr::from(address as usize), &[byte])
             .expect("an address in memory");
     }
 
-    fn serve(&mut self, kicks: Kicks) {
+    pub(crate) fn serve(&mut self, kicks: Kicks) {
         for vcpu in kicks {
             if !self.deaf.contains(vcpu) {
                 let folded = self.vgic.refresh(vcpu, &mut self.cpus[vcpu.index()]);
@@ -136,7 +136,7 @@ impl Whole {
         self.its_access(offset, Width::Dword, Some(value));
     }
 
-    fn submit(&mut self, commands: &[[u64; 4]]) {
+    pub(crate) fn submit(&mut self, commands: &[[u64; 4]]) {
         let mut at = self.its_access(CWRITER, Width::Dword, None);
         for command in commands {
             let words = command.map(u64::to_le_bytes);
@@ -167,7 +167,7 @@ impl Whole {
     }
 
     /// The guest writes a register in the frames of a vCPU.
-    fn gicr(&mut self, vcpu: u16, offset: u64, width: Width, value: u64) {
+    pub(crate) fn gicr(&mut self, vcpu: u16, offset: u64, width: Width, value: u64) {
         let offset = 0x2_0000 * u64::from(vcpu) + offset;
         let asker = VcpuId::new(0);
         let kicks = self
@@ -197,7 +197,7 @@ impl Whole {
             .expect("a register")
     }
 
-    fn signal(&mut self, event: u32) {
+    pub(crate) fn signal(&mut self, event: u32) {
         let found = self.with_its(|its, context| its.signal(context, 5, event));
         assert!(found.is_some());
     }
@@ -211,7 +211,7 @@ impl Whole {
         Some(taken)
     }
 
-    fn maintain(&mut self, vcpu: usize) {
+    pub(crate) fn maintain(&mut self, vcpu: usize) {
         let mut kicks = Kicks::NONE;
         kicks.insert(VcpuId::new(vcpu as u16));
         for _ in 0..4 {
