@@ -335,6 +335,21 @@ fn an_lpi_that_was_taken_meanwhile_does_not_move() {
 }
 
 #[test]
+fn a_move_leaves_alone_what_is_pending_elsewhere() {
+    let third = VcpuId::new(2);
+    let mut controller = Controller::new(3, 0).expect("a good shape");
+    controller.add_lpis(32);
+    for vcpu in [FIRST, SECOND, third] {
+        let _ = controller.enable_lpis(vcpu, true);
+    }
+    let _ = controller.pend_lpis(FIRST, lpi(8192), 0b001);
+    let _ = controller.pend_lpis(third, lpi(8192), 0b110);
+    let _ = controller.move_lpis(lpi(8192), 0b011, FIRST, SECOND);
+    let pending = |vcpu| controller.pending_lpis(vcpu, lpi(8192));
+    assert_eq!([FIRST, SECOND, third].map(pending), [0, 0b001, 0b110]);
+}
+
+#[test]
 fn an_lpi_signalled_elsewhere_goes_there_once() {
     Machine::on_both(2, |mut machine| {
         machine.pend(FIRST, 8200);

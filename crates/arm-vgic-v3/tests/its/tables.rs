@@ -48,6 +48,19 @@ fn a_table_that_is_not_valid_has_no_entries() {
 }
 
 #[test]
+fn other_tables_say_other_things() {
+    for table in [BASER0, BASER1] {
+        let mut machine = Machine::mapped();
+        machine.submit(&[mapti(5, 0, 8200, 1)]);
+        assert!(machine.signal(5, 0).is_some());
+        machine.set_word(CTLR, 0);
+        machine.set(table, VALID | (EVENTS + 0x8000));
+        machine.set_word(CTLR, 1);
+        assert_eq!(machine.signal(5, 0), None, "nothing is remembered");
+    }
+}
+
+#[test]
 fn addresses_of_large_pages_ignore_the_lower_bits_and_have_four_more() {
     let mut machine = with_tables(VALID | DEVICES | 0x3000 | 1 << 8, VALID | COLLECTIONS);
     machine.submit(&[mapd(1, 0, EVENTS)]);
