@@ -119,7 +119,8 @@ impl Its {
         }
     }
 
-    /// Returns everything to its reset state. Work that is left is forgotten.
+    /// Returns everything to its reset state, together with the vGIC. Work that
+    /// is left is forgotten.
     pub fn reset(&mut self) {
         *self = Self::new();
     }

@@ -12,6 +12,7 @@ mod hostile;
 mod machine;
 mod model;
 mod registers;
+mod rules;
 mod storm;
 mod tables;
 mod whole;
