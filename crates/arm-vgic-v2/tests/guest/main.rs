@@ -1,0 +1,12 @@
+//! Whole machines as a guest sees them.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that goes wrong here fails, as it should"
+)]
+
+mod delivery;
+mod hostile;
+mod machine;
+mod model;
+mod registers;
