@@ -350,6 +350,18 @@ fn a_move_leaves_alone_what_is_pending_elsewhere() {
 }
 
 #[test]
+fn only_who_gets_an_lpi_is_kicked() {
+    let mut machine = Machine::new(&FakeIch::new(2));
+    machine.pend(FIRST, 8200);
+    let kicks = machine.controller.pend_lpis(SECOND, lpi(8192), 1 << 9);
+    assert!(kicks.into_iter().eq([SECOND]));
+    let kicks = machine.controller.pend_lpis(SECOND, lpi(8192), 1 << 9);
+    assert!(kicks.is_empty(), "it has been told");
+    let kicks = machine.controller.pend_lpis(SECOND, lpi(8200), 1 << 8);
+    assert!(kicks.contains(FIRST), "who must give it back");
+}
+
+#[test]
 fn an_lpi_signalled_elsewhere_goes_there_once() {
     Machine::on_both(2, |mut machine| {
         machine.pend(FIRST, 8200);
