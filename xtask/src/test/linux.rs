@@ -32,7 +32,7 @@ const COMPLAINTS: [&str; 12] = [
 ];
 
 /// Separates a command's own output from the kernel's log.
-const LOG_FOLLOWS: &str = "--- dmesg ---";
+pub(super) const LOG_FOLLOWS: &str = "--- dmesg ---";
 
 pub(super) fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -188,7 +188,7 @@ fn runs_on_vcpus(run: &Run<'_>, vcpus: u32) -> Result<Verdict> {
 
 /// Returns what stands before the kernel's log, which must be without
 /// complaints.
-fn healthy(output: &str) -> Result<&str> {
+pub(super) fn healthy(output: &str) -> Result<&str> {
     let (before, log) = output.split_once(LOG_FOLLOWS).unwrap_or((output, ""));
     ensure!(!log.trim().is_empty(), "no kernel log follows:\n{output}");
     let complaint = log
