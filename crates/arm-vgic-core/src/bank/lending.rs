@@ -123,11 +123,16 @@ impl Bank {
         match (written.is_active(), now.is_active()) {
             (false, true) => {
                 self.active |= bit;
+                self.acknowledged |= bit;
                 self.take(bit.trailing_zeros(), now.priority(), now.is_group1());
             }
-            (true, false) => self.active &= !bit,
+            (true, false) => {
+                self.active &= !bit | self.kept_active;
+                self.acknowledged &= !bit;
+            }
             _ => {}
         }
+        self.kept_active &= !bit;
         if self.linked & bit == 0 {
             return Returned::Settled;
         }
@@ -153,6 +158,7 @@ impl Bank {
     /// or DIR for which no list register was found.
     pub(crate) fn deactivate_unlisted(&mut self, bit: u32) -> Returned {
         self.active &= !bit;
+        self.acknowledged &= !bit;
         if self.linked & !self.line & bit == 0 {
             return Returned::Settled;
         }
@@ -177,6 +183,12 @@ impl Bank {
             (&self.priority, self.group)
         };
         (byte(priorities, number), active, group >> number & 1 != 0)
+    }
+
+    /// Tells whether interrupt `number` is active because the guest acknowledged it:
+    /// it has a running priority, and the guest's EOI may mean it.
+    pub(crate) fn is_acknowledged(&self, number: u32) -> bool {
+        self.acknowledged >> number & 1 != 0
     }
 
     /// Notes what an interrupt was acknowledged with.
