@@ -24,6 +24,7 @@
 
 mod board;
 mod compare;
+pub mod fuzz;
 mod hostile;
 mod machine;
 mod reference;

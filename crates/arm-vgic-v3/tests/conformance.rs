@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use arm_vgic_v3::conformance::{
-    self, Failure, MachineConfig, ReferenceGic, Step, VgicMachine, compare, rule_table, rules,
-    torment,
+    self, Failure, MachineConfig, ReferenceGic, Step, VgicMachine, fuzz, rule_table, rules,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
@@ -86,18 +85,10 @@ fn table_of_rules_is_up_to_date() {
     );
 }
 
-/// Runs a guest on our vGIC and on the reference.
+/// Runs the guest that these numbers stand for.
 fn run(number: u8, steps: &[u64]) -> Result<(), Failure> {
-    let config = MachineConfig::numbered(number);
-    let shape = conformance::shape();
-    let mut vgic = VgicMachine::new(&shape, config);
-    let model = ReferenceGic::new(&shape).with_priority_bits(config.priority_bits);
-    compare(
-        &mut vgic,
-        model,
-        config.limits(),
-        steps.iter().copied().map(Step::decode),
-    )
+    let steps = steps.iter().copied().map(Step::decode);
+    fuzz::run_guest(MachineConfig::numbered(number), steps)
 }
 
 /// Leaves steps out as long as the guest still fails.
@@ -144,13 +135,29 @@ fn random_guests_see_the_same_as_on_the_reference() {
     outcome.expect("the runner works");
 }
 
-/// Lets a hostile guest at our vGIC: the first byte chooses the machine.
-fn run_hostile(input: &[u8]) -> Result<(), Failure> {
-    let Some((&number, deeds)) = input.split_first() else {
-        return Ok(());
-    };
-    let config = MachineConfig::numbered(number);
-    torment(&mut VgicMachine::new(&conformance::shape(), config), deeds)
+/// Runs every input of a corpus: one a line, in hexadecimal digits.
+fn replay(corpus: &str, run: impl Fn(&[u8]) -> Result<(), Failure>) {
+    for (n, line) in corpus.lines().enumerate() {
+        let digits = line.as_bytes().chunks(2);
+        let input: Vec<u8> = digits
+            .map(|pair| {
+                let pair = std::str::from_utf8(pair).expect("digits");
+                u8::from_str_radix(pair, 16).expect("digits")
+            })
+            .collect();
+        let outcome = run(&input).map_err(|failure| failure.to_string());
+        assert_eq!(outcome, Ok(()), "line {}", n + 1);
+    }
+}
+
+#[test]
+fn corpus_of_hostile_guests_breaks_nothing() {
+    replay(include_str!("corpus/hostile.txt"), fuzz::hostile);
+}
+
+#[test]
+fn corpus_of_guests_sees_the_same_as_on_the_reference() {
+    replay(include_str!("corpus/guests.txt"), fuzz::guests);
 }
 
 proptest! {
@@ -162,7 +169,7 @@ proptest! {
 
     #[test]
     fn no_guest_breaks_the_vgic(input in prop::collection::vec(any::<u8>(), 0..2400)) {
-        if let Err(failure) = run_hostile(&input) {
+        if let Err(failure) = fuzz::hostile(&input) {
             return Err(TestCaseError::fail(failure.to_string()));
         }
     }

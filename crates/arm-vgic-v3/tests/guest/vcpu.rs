@@ -143,6 +143,34 @@ fn unchanged_list_registers_are_not_written_again() {
 }
 
 #[test]
+fn what_is_pending_in_a_list_register_shows_before_it_is_folded() {
+    let mut machine = Machine::ready(2, 4);
+    machine.route(40, 1);
+    machine.inject(1, 40);
+    machine.sgi(BOOT, 3 << 24 | 0b10);
+    machine.fire(SECOND, 27);
+    let mut shown = |frame, offset| {
+        let value = machine.vgic.read(BOOT, frame, offset, Width::Word);
+        value.expect("a good access")
+    };
+    let private = 0x3_0000 + ISPENDR;
+    assert_eq!(shown(Frame::Redistributors, private), 1 << 27 | 1 << 3);
+    assert_eq!(shown(Frame::Distributor, ISPENDR + 4), 1 << 8);
+    // The same again, which nobody has looked at yet.
+    let _ = machine.vgic.set_pending(SECOND, id(40));
+    let _ = machine.vgic.set_pending(SECOND, id(27));
+    let _ = machine
+        .vgic
+        .send_sgi(BOOT, SgiRegister::Sgi1, 3 << 24 | 0b10);
+    let mut shown = |frame, offset| {
+        let value = machine.vgic.read(BOOT, frame, offset, Width::Word);
+        value.expect("a good access")
+    };
+    assert_eq!(shown(Frame::Redistributors, private), 1 << 27 | 1 << 3);
+    assert_eq!(shown(Frame::Distributor, ISPENDR + 4), 1 << 8);
+}
+
+#[test]
 fn interrupts_made_pending_by_software_are_taken_once_where_they_belong() {
     let mut machine = Machine::ready(2, 4);
     machine.route(50, 1);
