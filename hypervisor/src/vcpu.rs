@@ -268,6 +268,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
 
     /// Begins a turn at `now`, after the vCPU has been ready for `waited` ticks.
     /// WFI is not trapped if it is `alone` on the CPU.
+    #[inline]
     pub fn begin_turn(&mut self, now: u64, waited: u64, alone: bool) {
         let stolen = self.time().begin_turn(now, waited);
         if waited > 0 {

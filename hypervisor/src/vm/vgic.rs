@@ -45,8 +45,10 @@ pub enum Frame {
 }
 
 /// An interrupt controller. What is the same in both versions, it has from its
-/// [`Controller`].
+/// [`Controller`], which lies at the same place in both: to reach it, nobody has to
+/// ask which it is.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub enum Vgic {
     /// A GICv2.
     V2(arm_vgic_v2::Vgic),
