@@ -5,6 +5,7 @@ mod context;
 mod dialogue;
 mod fairness;
 mod firmware;
+mod gic;
 mod host;
 mod idle;
 mod images;
@@ -84,6 +85,7 @@ pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Resu
 /// Returns every test in QEMU, the quick ones first.
 fn all(context: &Context<'_>) -> Vec<Test> {
     let mut tests = images::tests(context);
+    tests.extend(gic::tests());
     tests.extend(outcome::tests());
     tests.extend(refusals::tests());
     tests.extend(firmware::tests());

@@ -81,6 +81,11 @@ pub(crate) struct Bank {
     lent_line: u32,
     /// Active.
     pub(crate) active: u32,
+    /// Active because the guest has acknowledged it, rather than by register.
+    acknowledged: u32,
+    /// Made active by register while a list register held it, which may say by now
+    /// that the guest has ended it: that was before.
+    kept_active: u32,
     /// Held in a list register of the vCPU that it belongs to.
     pub(crate) listed: u32,
     /// Listed, but no longer as the list register says.
@@ -109,6 +114,8 @@ impl Bank {
             lent_latch: 0,
             lent_line: 0,
             active: 0,
+            acknowledged: 0,
+            kept_active: 0,
             listed: 0,
             stale: 0,
             linked: 0,
@@ -269,7 +276,8 @@ impl Bank {
                     self.take(number, priority, group1);
                 });
                 self.active |= value;
-                changed
+                self.kept_active |= value & self.listed;
+                changed | value & self.listed
             }
             BitRegister::ClearActive => {
                 let changed = value & self.active;
@@ -284,6 +292,8 @@ impl Bank {
     /// somebody looks at their source.
     fn deactivate_by_register(&mut self, mask: u32) {
         self.active &= !mask;
+        self.acknowledged &= !mask;
+        self.kept_active &= !mask;
         self.line |= mask & self.linked & !self.listed;
     }
 

@@ -1,5 +1,7 @@
 //! Whether a vCPU that waits has a reason to wake.
 
+use core::cmp::Ordering;
+
 use vm_contract::VcpuId;
 
 use crate::controller::Controller;
@@ -35,25 +37,38 @@ impl Controller {
             .entries()
             .filter(|entry| entry.is_pending() && !entry.is_active())
             .map(|entry| (entry.priority(), entry.is_group1()));
-        claimed
+        // The one of the highest priority stands for all: what cannot preempt by its
+        // group's binary point holds back lower ones that could by theirs. Which of
+        // several equals that is, is the CPU's choice.
+        let (_, signalled) = claimed
             .chain(listed)
-            .any(|(priority, group1)| interface.signals(priority, group1, running))
+            .filter(|&(_, group1)| interface.is_enabled(group1))
+            .map(|(priority, group1)| (priority, interface.signals(priority, group1, running)))
+            .fold((u8::MAX, false), |best, next| match next.0.cmp(&best.0) {
+                Ordering::Less => next,
+                Ordering::Equal => (best.0, best.1 | next.1),
+                Ordering::Greater => best,
+            });
+        signalled
     }
 }
 
 impl CpuInterface {
-    /// Tells whether an interrupt of this priority and group is signalled while
+    /// Tells whether the guest has enabled a group.
+    fn is_enabled(&self, group1: bool) -> bool {
+        let enabled = if group1 { vmcr::VENG1 } else { vmcr::VENG0 };
+        self.vmcr & enabled != 0
+    }
+
+    /// Tells whether an interrupt of this priority and enabled group is signalled while
     /// `running` is the running priority (0x100: idle).
     fn signals(&self, priority: u8, group1: bool, running: u16) -> bool {
-        let enabled = if group1 { vmcr::VENG1 } else { vmcr::VENG0 };
         let mask = self.vmcr >> vmcr::VPMR_SHIFT & 0xFF;
-        self.vmcr & enabled != 0
-            && u64::from(priority) < mask
-            && u16::from(priority & self.preemption_mask(group1)) < running
+        u64::from(priority) < mask && u16::from(priority & self.preemption_mask(group1)) < running
     }
 
     /// Returns the bits of a priority that decide about preemption.
-    fn preemption_mask(&self, group1: bool) -> u8 {
+    pub(crate) fn preemption_mask(&self, group1: bool) -> u8 {
         let minimum = u64::from(7 - self.preemption_bits.min(7));
         let field = |shift: u32| self.vmcr >> shift & 0b111;
         // Group 0 counts subpriority bits from one, Group 1 from zero.

@@ -67,7 +67,10 @@ impl Controller {
             && one.interface.loaded
         {
             one.interface.vmcr = ich.read_vmcr();
-            if one.interface.hcr & hcr::LRENPIE != 0 {
+            // While ICC_DIR_EL1 traps, only that ends an interrupt: EOIs drop
+            // priorities, and do not count (ICH_HCR_EL2.EOIcount). In QEMU (7.2)
+            // they do.
+            if one.interface.hcr & (hcr::LRENPIE | hcr::TDIR) == hcr::LRENPIE {
                 // Before the list registers give back theirs: those are not meant.
                 self.end_counted(vcpu, ich, folded);
             }
@@ -154,17 +157,20 @@ impl Controller {
     }
 
     /// Ends the active interrupt of the highest priority among those of `vcpu`
-    /// that no list register holds. Does nothing if there is none.
+    /// that no list register holds, one that the guest has acknowledged if there is
+    /// one: priorities nest. Does nothing if there is none.
     fn end_unlisted(&mut self, vcpu: VcpuId, folded: &mut Folded) {
         let Some(one) = self.vcpus.get(vcpu.index()) else {
             return;
         };
         let active = one.interface.claims.iter().filter_map(|intid| {
             let bank = one.bank_of(intid, &self.spis)?;
-            let (priority, active, _) = bank.rank(intid % 32);
-            active.then_some((priority, intid))
+            let (priority, active, group1) = bank.rank(intid % 32);
+            // They nest by group priority.
+            let running = priority & one.interface.preemption_mask(group1);
+            active.then_some((!bank.is_acknowledged(intid % 32), running, intid))
         });
-        if let Some(intid) = active.min().and_then(|(_, intid)| IntId::new(intid)) {
+        if let Some(intid) = active.min().and_then(|(_, _, intid)| IntId::new(intid)) {
             self.end(vcpu, intid, folded);
         }
     }

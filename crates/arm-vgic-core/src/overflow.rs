@@ -28,8 +28,9 @@ impl Selection {
 /// An interrupt's place in the queue for list registers: lower goes first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    /// The guest has disabled the group of this pending interrupt.
-    masked: bool,
+    /// Nothing will happen to it soon: the guest has disabled the group of this
+    /// pending interrupt, or has made this one active by register.
+    idle: bool,
     priority: u8,
     /// At equal priority what is active goes first.
     pending: bool,
@@ -39,7 +40,7 @@ struct Key {
 impl Key {
     /// Comes after every interrupt.
     const LAST: Self = Self {
-        masked: true,
+        idle: true,
         priority: 0xFF,
         pending: true,
         intid: u16::MAX,
@@ -60,10 +61,14 @@ pub(crate) fn select(one: &Private, spis: &[SpiBank], room: usize) -> Selection 
         };
         let (priority, active, group1) = bank.rank(intid % 32);
         let enabled = if group1 { vmcr::VENG1 } else { vmcr::VENG0 };
-        let masked = !active && vmcr & enabled == 0;
+        let idle = if active {
+            !bank.is_acknowledged(intid % 32)
+        } else {
+            vmcr & enabled == 0
+        };
         #[expect(clippy::cast_possible_truncation, reason = "claims are below 1024")]
         let mut key = Key {
-            masked,
+            idle,
             priority,
             pending: !active,
             intid: intid as u16,

@@ -100,9 +100,9 @@ impl Private {
         let physical = self.physical.get((intid % 16) as usize).copied();
         let physical = physical.unwrap_or_default();
         let one_source = self.sources.is_none() || intid >= 16;
-        let entry = self
-            .bank
-            .hand_out(intid, intid, physical, !one_source, groups);
+        // Nor does the pending half of an active one come to a vCPU that sleeps.
+        let apart = !one_source || !self.awake;
+        let entry = self.bank.hand_out(intid, intid, physical, apart, groups);
         match &mut self.sources {
             Some(sources) if intid < 16 => sources.hand_out(entry, &mut self.bank),
             _ => entry,

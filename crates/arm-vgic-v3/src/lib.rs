@@ -21,6 +21,8 @@
 extern crate alloc;
 
 mod affinity;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod distributor;
 #[cfg(target_os = "none")]
 mod el2;

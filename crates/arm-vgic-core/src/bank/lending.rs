@@ -38,7 +38,9 @@ impl Bank {
         self.lend(bit);
         let priority = byte(&self.priority, number);
         let entry = ListRegister::new(intid, priority, self.group & bit != 0).pending();
-        if self.linked & bit != 0 {
+        // A linked list register says nothing when the guest is done with it, but a
+        // message that was not withdrawn asserts the interrupt again then.
+        if self.linked & !self.message & bit != 0 {
             entry.linked(physical)
         } else {
             self.resampled(bit, entry)
@@ -61,7 +63,7 @@ impl Bank {
         if self.linked & bit != 0 {
             // A linked list register must not be active and pending: the
             // pending half waits here, and deactivation asks for maintenance.
-            return if (self.latch | self.line) & bit == 0 {
+            return if (self.latch | self.line | self.message) & bit == 0 {
                 entry.linked(physical)
             } else {
                 entry.with_eoi_maintenance()
@@ -121,11 +123,16 @@ impl Bank {
         match (written.is_active(), now.is_active()) {
             (false, true) => {
                 self.active |= bit;
+                self.acknowledged |= bit;
                 self.take(bit.trailing_zeros(), now.priority(), now.is_group1());
             }
-            (true, false) => self.active &= !bit,
+            (true, false) => {
+                self.active &= !bit | self.kept_active;
+                self.acknowledged &= !bit;
+            }
             _ => {}
         }
+        self.kept_active &= !bit;
         if self.linked & bit == 0 {
             return Returned::Settled;
         }
@@ -151,6 +158,7 @@ impl Bank {
     /// or DIR for which no list register was found.
     pub(crate) fn deactivate_unlisted(&mut self, bit: u32) -> Returned {
         self.active &= !bit;
+        self.acknowledged &= !bit;
         if self.linked & !self.line & bit == 0 {
             return Returned::Settled;
         }
@@ -175,6 +183,12 @@ impl Bank {
             (&self.priority, self.group)
         };
         (byte(priorities, number), active, group >> number & 1 != 0)
+    }
+
+    /// Tells whether interrupt `number` is active because the guest acknowledged it:
+    /// it has a running priority, and the guest's EOI may mean it.
+    pub(crate) fn is_acknowledged(&self, number: u32) -> bool {
+        self.acknowledged >> number & 1 != 0
     }
 
     /// Notes what an interrupt was acknowledged with.

@@ -115,9 +115,10 @@ impl Machine {
 
     /// Reads a register as vCPU `index`, after all list registers were folded.
     pub(crate) fn try_read(&mut self, index: usize, offset: u64, width: Width) -> Option<u64> {
-        if Vgic::needs_fold(offset) {
-            (0..self.vcpu_count()).for_each(|index| self.fold(index));
+        if !Vgic::needs_fold(offset) {
+            return self.vgic.read(vcpu(index), offset, width).ok();
         }
+        (0..self.vcpu_count()).for_each(|index| self.fold(index));
         let read = self.vgic.read(vcpu(index), offset, width).ok();
         for index in 0..self.vcpu_count() {
             self.vgic.flush(vcpu(index), &mut self.cpus[index]);
@@ -139,6 +140,7 @@ impl Machine {
         for vcpu in kicks {
             let folded = self.vgic.refresh(vcpu, &mut self.cpus[vcpu.index()]);
             self.take_note(folded);
+            self.maintain(vcpu.index());
         }
     }
 

@@ -13,18 +13,13 @@ pub(crate) const ISENABLER: u64 = 0x100;
 pub(crate) const ICENABLER: u64 = 0x180;
 pub(crate) const ISPENDR: u64 = 0x200;
 pub(crate) const ICPENDR: u64 = 0x280;
-pub(crate) const ISACTIVER: u64 = 0x300;
 pub(crate) const ICACTIVER: u64 = 0x380;
 pub(crate) const IPRIORITYR: u64 = 0x400;
-pub(crate) const ICFGR: u64 = 0xC00;
 pub(crate) const IROUTER: u64 = 0x6000;
 
 pub(crate) struct Machine {
     pub(crate) vgic: Vgic,
     pub(crate) cpus: Vec<FakeIch>,
-    /// Kicks wait until [`Machine::attend`] instead of being served at once.
-    pub(crate) slow: bool,
-    owed: Kicks,
     /// Physical interrupts deactivated, by list registers or by order, since
     /// last asked.
     deactivated: Vec<u32>,
@@ -53,8 +48,6 @@ impl Machine {
         Self {
             vgic,
             cpus,
-            slow: false,
-            owed: Kicks::NONE,
             deactivated: Vec::new(),
         }
     }
@@ -102,20 +95,7 @@ impl Machine {
     }
 
     pub(crate) fn serve(&mut self, kicks: Kicks) {
-        if self.slow {
-            self.owed.extend(kicks);
-        } else {
-            kicks.iter().for_each(|vcpu| self.touch_up(vcpu));
-        }
-    }
-
-    /// Serves the kicks that are still owed, before a guest runs on.
-    pub(crate) fn attend(&mut self) {
-        while !self.owed.is_empty() {
-            core::mem::take(&mut self.owed)
-                .iter()
-                .for_each(|vcpu| self.touch_up(vcpu));
-        }
+        kicks.iter().for_each(|vcpu| self.touch_up(vcpu));
     }
 
     /// Serves maintenance interrupts, which must then be gone.
@@ -201,24 +181,8 @@ impl Machine {
         value >> (intid % 32) & 1 != 0
     }
 
-    /// Sets the configuration of an SPI to edge-triggered or level-sensitive.
-    pub(crate) fn configure(&mut self, intid: u32, edge: bool) {
-        let offset = ICFGR + 4 * u64::from(intid / 16);
-        let old = self
-            .vgic
-            .read(BOOT, Frame::Distributor, offset, Width::Word);
-        let old = u32::try_from(old.expect("a good access")).expect("32 bits");
-        let shift = 2 * (intid % 16) + 1;
-        self.gicd(offset, old & !(1 << shift) | u32::from(edge) << shift);
-    }
-
     pub(crate) fn line(&mut self, spi: u32, asserted: bool) {
         let kicks = self.vgic.set_spi_level(id(spi), asserted);
-        self.serve(kicks);
-    }
-
-    pub(crate) fn pulse(&mut self, spi: u32) {
-        let kicks = self.vgic.pulse_spi(id(spi));
         self.serve(kicks);
     }
 
@@ -260,21 +224,6 @@ impl Machine {
         self.maintain(vcpu);
     }
 
-    /// Writes ICC_DIR_EL1.
-    pub(crate) fn deactivate(&mut self, vcpu: VcpuId, intid: u32) {
-        if !self.cpus[vcpu.index()].deactivate(intid) {
-            let ich = &mut self.cpus[vcpu.index()];
-            let folded = self.vgic.fold(vcpu, ich);
-            self.deactivated.extend(folded.deactivate().map(IntId::raw));
-            self.serve(folded.kicks);
-            let folded = self.vgic.deactivate(vcpu, intid.into());
-            self.deactivated.extend(folded.deactivate().map(IntId::raw));
-            self.vgic.flush(vcpu, &mut self.cpus[vcpu.index()]);
-            self.serve(folded.kicks);
-        }
-        self.maintain(vcpu);
-    }
-
     /// Returns the physical interrupts deactivated since last asked.
     pub(crate) fn take_deactivated(&mut self) -> Vec<u32> {
         let mut all = core::mem::take(&mut self.deactivated);
@@ -294,32 +243,5 @@ impl Machine {
         self.deactivated.extend(folded.deactivate().map(IntId::raw));
         self.serve(folded.kicks);
         deliverable
-    }
-
-    /// Checks what holds whenever guests run.
-    pub(crate) fn check_list_registers(&self) {
-        let mut spis = Vec::new();
-        for ich in &self.cpus {
-            let held = ich.list_registers().iter().filter(|lr| !lr.is_inactive());
-            let mut intids: Vec<u32> = held.clone().map(|lr| lr.intid()).collect();
-            spis.extend(intids.iter().copied().filter(|&intid| intid >= 32));
-            intids.sort_unstable();
-            assert!(
-                intids.windows(2).all(|two| two[0] != two[1]),
-                "one INTID twice: {ich:?}"
-            );
-            for lr in held {
-                assert!(
-                    !(lr.is_linked() && lr.is_active() && lr.is_pending()),
-                    "linked, active and pending: {lr:?}"
-                );
-            }
-            assert!(!ich.maintenance(), "maintenance was served");
-        }
-        spis.sort_unstable();
-        assert!(
-            spis.windows(2).all(|two| two[0] != two[1]),
-            "one SPI on two CPUs: {spis:?}"
-        );
     }
 }

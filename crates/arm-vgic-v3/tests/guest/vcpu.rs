@@ -1,0 +1,198 @@
+//! What the hypervisor does with vCPUs: it saves, loads, resets and wakes them, and
+//! makes interrupts pending on its own account.
+
+use arm_vgic_v3::{Frame, Group, Kicks, SgiRegister};
+use vm_contract::{VcpuId, Width};
+
+use crate::machine::{BOOT, ICENABLER, ICPENDR, ISENABLER, ISPENDR, Machine, SECOND, id};
+
+/// The vCPUs in `kicks`.
+fn kicked(kicks: Kicks) -> Vec<u16> {
+    kicks.iter().map(VcpuId::raw).collect()
+}
+
+#[test]
+fn those_who_must_look_are_kicked_and_nobody_else() {
+    let mut machine = Machine::ready(4, 4);
+    let vgic = &mut machine.vgic;
+    let sgi = |targets: u64| vgic.send_sgi(SECOND, SgiRegister::Sgi1, targets | 3 << 24);
+    let [listed, again, broadcast] = [0b1001, 0b1001, 1 << 40].map(sgi).map(kicked);
+    assert_eq!(listed, [0, 3]);
+    assert_eq!(again, [], "they have been told");
+    assert_eq!(broadcast, [2], "neither the sender nor those who know");
+    machine.route(50, 2);
+    assert_eq!(kicked(machine.vgic.set_spi_level(id(50), true)), [2]);
+    let moved = machine
+        .vgic
+        .write(BOOT, Frame::Distributor, 0x6190, Width::Dword, 1)
+        .expect("a good access");
+    assert_eq!(kicked(moved), [1], "vCPU 2 never saw it");
+    machine.serve(moved);
+    let moved = machine
+        .vgic
+        .write(BOOT, Frame::Distributor, 0x6190, Width::Dword, 3)
+        .expect("a good access");
+    assert_eq!(kicked(moved), [1], "it has to give it up first");
+    assert_eq!(
+        kicked(machine.vgic.set_ppi_level(SECOND, id(20), true)),
+        [1]
+    );
+}
+
+#[test]
+fn one_of_n_goes_to_the_first_vcpu_that_is_awake() {
+    let mut machine = Machine::ready(2, 4);
+    machine.write(Frame::Redistributors, 0x14, Width::Word, 0b010);
+    machine.route(50, 1 << 31);
+    machine.line(50, true);
+    assert_eq!(machine.cpus[1].signalled(), Some(Group::One));
+    machine.write(Frame::Redistributors, 0x14, Width::Word, 0);
+    assert_eq!(
+        (machine.cpus[0].signalled(), machine.cpus[1].signalled()),
+        (Some(Group::One), None)
+    );
+}
+
+#[test]
+fn waiting_vcpu_is_woken_only_by_what_would_be_signalled() {
+    let mut machine = Machine::ready(1, 4);
+    assert!(!machine.rebind(BOOT));
+    machine.line(50, true);
+    assert!(machine.rebind(BOOT));
+    machine.cpus[0].set_priority_mask(0xA0);
+    assert!(!machine.rebind(BOOT), "masked");
+    machine.cpus[0].set_priority_mask(0xFF);
+    machine.cpus[0].set_group_enabled(Group::One, false);
+    assert!(!machine.rebind(BOOT), "group disabled");
+    machine.cpus[0].set_group_enabled(Group::One, true);
+    assert_eq!(machine.ack(BOOT), Some(50));
+    machine.line(51, true);
+    assert!(!machine.rebind(BOOT), "not above the running priority");
+    machine.set_priority(0, 51, 0x80);
+    assert!(machine.rebind(BOOT), "preempts");
+}
+
+#[test]
+fn nothing_is_signalled_after_a_save_even_of_a_vcpu_that_was_not_loaded() {
+    let mut machine = Machine::ready(1, 4);
+    machine.line(50, true);
+    let mut other_cpu = machine.cpus[0].clone();
+    assert!(machine.rebind(BOOT));
+    let mut vgic = machine.vgic;
+    assert!(vgic.save(BOOT, &mut machine.cpus[0]).kicks.is_empty());
+    assert_eq!(machine.cpus[0].signalled(), None);
+    assert_eq!(other_cpu.signalled(), Some(Group::One), "left as it was");
+    assert!(vgic.save(BOOT, &mut other_cpu).kicks.is_empty());
+    assert_eq!(other_cpu.signalled(), None);
+    vgic.load(BOOT, &mut machine.cpus[0]);
+    assert_eq!(machine.cpus[0].signalled(), Some(Group::One), "none lost");
+}
+
+#[test]
+fn cpu_interface_reset_forgets_masks_but_no_interrupt() {
+    let mut machine = Machine::ready(1, 4);
+    machine.line(50, true);
+    assert!(
+        machine
+            .vgic
+            .save(BOOT, &mut machine.cpus[0])
+            .kicks
+            .is_empty()
+    );
+    machine.vgic.reset_cpu_interface(BOOT);
+    assert!(!machine.vgic.deliverable(BOOT));
+    machine.vgic.load(BOOT, &mut machine.cpus[0]);
+    assert_eq!(machine.ack(BOOT), None, "the priority mask is zero");
+    machine.cpus[0].open();
+    assert_eq!(machine.ack(BOOT), Some(50));
+}
+
+#[test]
+fn reset_silences_everything_but_wires() {
+    let mut machine = Machine::ready(1, 4);
+    machine.line(50, true);
+    machine.sgi(BOOT, 1 << 24 | 1);
+    assert!(
+        machine
+            .vgic
+            .save(BOOT, &mut machine.cpus[0])
+            .kicks
+            .is_empty()
+    );
+    machine.vgic.reset();
+    machine.vgic.load(BOOT, &mut machine.cpus[0]);
+    machine.cpus[0].open();
+    machine.enable_all();
+    assert_eq!(machine.ack(BOOT), None, "the redistributor sleeps");
+    machine.write(Frame::Redistributors, 0x14, Width::Word, 0);
+    assert_eq!(machine.ack(BOOT), Some(50));
+    machine.line(50, false);
+    machine.end(BOOT, 50);
+    assert_eq!(machine.ack(BOOT), None, "the SGI is gone");
+}
+
+#[test]
+fn unchanged_list_registers_are_not_written_again() {
+    let mut machine = Machine::ready(1, 4);
+    machine.line(50, true);
+    let before = machine.cpus[0].lr_writes();
+    machine.refresh(BOOT);
+    assert_eq!(machine.cpus[0].lr_writes(), before);
+    let kicks = machine.vgic.set_spi_level(id(50), true);
+    assert!(kicks.is_empty(), "a repeated level has no effect");
+}
+
+#[test]
+fn interrupts_made_pending_by_software_are_taken_once_where_they_belong() {
+    let mut machine = Machine::ready(2, 4);
+    machine.route(50, 1);
+    for intid in [3, 20, 50] {
+        machine.inject(0, intid);
+        machine.inject(0, intid);
+    }
+    let mut taken = |vcpu| -> Vec<u32> {
+        let next = || {
+            let intid = machine.ack(vcpu)?;
+            machine.end(vcpu, intid);
+            Some(intid)
+        };
+        std::iter::from_fn(next).collect()
+    };
+    assert_eq!(taken(BOOT), [3, 20]);
+    assert_eq!(taken(SECOND), [50]);
+    assert_eq!(taken(BOOT), [], "no wire holds them up");
+}
+
+#[test]
+fn software_interrupt_waits_like_any_other_and_can_be_withdrawn() {
+    let mut machine = Machine::ready(1, 4);
+    machine.set_bit(0, ICENABLER, 20);
+    assert!(machine.vgic.set_pending(BOOT, id(20)).is_empty());
+    assert!(machine.bit(0, ISPENDR, 20));
+    machine.set_bit(0, ISENABLER, 20);
+    machine.set_bit(0, ICPENDR, 20);
+    assert_eq!(machine.ack(BOOT), None);
+    machine.inject(0, 20);
+    assert_eq!(machine.ack(BOOT), Some(20));
+    machine.inject(0, 20);
+    machine.end(BOOT, 20);
+    assert_eq!(machine.ack(BOOT), Some(20), "came while it was handled");
+}
+
+#[test]
+fn software_interrupts_that_do_not_exist_are_ignored() {
+    let mut machine = Machine::ready(1, 4);
+    for (vcpu, intid) in [
+        (1, 3),
+        (1, 20),
+        (0, 96),
+        (0, 1019),
+        (0, 8192),
+        (0, 0xFF_FFFF),
+    ] {
+        let kicks = machine.vgic.set_pending(VcpuId::new(vcpu), id(intid));
+        assert!(kicks.is_empty(), "{intid} of vCPU {vcpu}");
+    }
+    machine.refresh(BOOT);
+    assert_eq!(machine.ack(BOOT), None);
+}

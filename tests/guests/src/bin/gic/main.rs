@@ -1,0 +1,66 @@
+//! Exercises the GIC and tells everything that is visible of it, line by line:
+//! the transcripts of two GICs that follow the specification are equal.
+//!
+//! What depends on time is never printed, and what the specification leaves open
+//! neither: see `masks`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod exceptions;
+#[cfg(target_os = "none")]
+mod flood;
+#[cfg(target_os = "none")]
+mod interface;
+#[cfg(target_os = "none")]
+mod levels;
+#[cfg(target_os = "none")]
+mod masks;
+#[cfg(target_os = "none")]
+mod partner;
+#[cfg(target_os = "none")]
+mod registers;
+#[cfg(target_os = "none")]
+mod snapshot;
+#[cfg(target_os = "none")]
+mod taken;
+#[cfg(target_os = "none")]
+mod transcript;
+#[cfg(target_os = "none")]
+mod walk;
+
+test_guests::guest!("gic", run);
+
+#[cfg(target_os = "none")]
+fn run() {
+    use test_guests::check;
+    use test_guests::runtime::{gic, machine};
+
+    check!(machine::cpu_count() >= snapshot::CPUS, "too few CPUs");
+    registers::at_reset();
+    transcript::print();
+    gic::init_cpu();
+    partner::start();
+    // The boot arguments `flood` and `walk` leave the rest out.
+    let sections: &[fn()] = if machine::has_boot_word("flood") {
+        &[flood::run]
+    } else if machine::has_boot_word("walk") {
+        &[walk::all]
+    } else {
+        &[
+            registers::wake,
+            registers::widths,
+            registers::reserved,
+            exceptions::deliver,
+            exceptions::nest,
+            levels::one_by_one,
+            levels::at_random,
+            flood::run,
+            walk::all,
+        ]
+    };
+    for section in sections {
+        section();
+        transcript::print();
+    }
+    partner::leave();
+}

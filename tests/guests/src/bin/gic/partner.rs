@@ -1,0 +1,120 @@
+//! CPU 1, which does what CPU 0 asks: so everything happens in one order.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use test_guests::runtime::{gic, smp, timer};
+use test_guests::{check, sysreg};
+
+use crate::interface::Icc;
+use crate::taken;
+
+/// What CPU 1 can be asked to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    Read(Icc),
+    Write(Icc, u64),
+    /// Reads its own GICR_ISPENDR0.
+    Settle,
+    /// Raises the line of its virtual timer, or lowers it.
+    Timer(bool),
+    /// Takes interrupts by exceptions until this many have come.
+    Take(u64),
+    Leave,
+}
+
+const READ: u64 = 0;
+const WRITE: u64 = 1;
+const SETTLE: u64 = 2;
+const TIMER: u64 = 3;
+const TAKE: u64 = 4;
+const LEAVE: u64 = 5;
+
+impl Request {
+    fn encode(self) -> (u64, u64) {
+        match self {
+            Self::Read(register) => (READ | (register as u64) << 8, 0),
+            Self::Write(register, value) => (WRITE | (register as u64) << 8, value),
+            Self::Settle => (SETTLE, 0),
+            Self::Timer(high) => (TIMER, high.into()),
+            Self::Take(count) => (TAKE, count),
+            Self::Leave => (LEAVE, 0),
+        }
+    }
+}
+
+/// Counts requests; odd while one is under way.
+static TURN: AtomicU32 = AtomicU32::new(0);
+static WORDS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static ANSWER: AtomicU64 = AtomicU64::new(0);
+
+/// Turns CPU 1 on.
+pub(crate) fn start() {
+    smp::start(1, serve);
+    ask(Request::Settle);
+}
+
+/// Turns CPU 1 off.
+pub(crate) fn leave() {
+    post(Request::Leave);
+    smp::join(1);
+    TURN.store(0, Ordering::Release);
+}
+
+/// Lets CPU 1 do something and waits for the answer.
+pub(crate) fn ask(request: Request) -> u64 {
+    post(request);
+    answer()
+}
+
+/// Asks for something whose end [`answer`] waits for.
+pub(crate) fn post(request: Request) {
+    let (code, value) = request.encode();
+    let [first, second] = &WORDS;
+    first.store(code, Ordering::Relaxed);
+    second.store(value, Ordering::Relaxed);
+    TURN.fetch_add(1, Ordering::Release);
+}
+
+/// Waits for the answer to what was posted.
+pub(crate) fn answer() -> u64 {
+    let done = timer::wait_until(|| TURN.load(Ordering::Acquire).is_multiple_of(2));
+    check!(done, "CPU 1 does not answer");
+    ANSWER.load(Ordering::Relaxed)
+}
+
+fn serve() {
+    gic::init_cpu();
+    loop {
+        while TURN.load(Ordering::Acquire).is_multiple_of(2) {
+            core::hint::spin_loop();
+        }
+        let [code, value] = WORDS.each_ref().map(|word| word.load(Ordering::Relaxed));
+        let register = u8::try_from(code >> 8).ok().and_then(Icc::numbered);
+        let answer = match (code & 0xFF, register) {
+            (READ, Some(register)) => register.read_here(),
+            (WRITE, Some(register)) => {
+                register.write_here(value);
+                0
+            }
+            (SETTLE, _) => gic::read_private(gic::ISPENDR).into(),
+            (TIMER, _) => {
+                drive_timer(value != 0);
+                0
+            }
+            (TAKE, _) => {
+                taken::take(value);
+                0
+            }
+            _ => return TURN.store(0, Ordering::Release),
+        };
+        ANSWER.store(answer, Ordering::Relaxed);
+        TURN.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Raises the line of this CPU's virtual timer, or lowers it: the time that it
+/// waits for has always passed.
+pub(crate) fn drive_timer(high: bool) {
+    sysreg!("cntv_cval_el0", 0);
+    sysreg!("cntv_ctl_el0", if high { timer::ENABLE } else { 0 });
+}
