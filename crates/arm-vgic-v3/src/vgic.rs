@@ -64,6 +64,7 @@ impl Frame {
 /// `Vgic` can. Like it, it has no locks and sends nothing: every change returns
 /// the [`Kicks`] that are due.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Vgic {
     pub(crate) core: Controller,
     pub(crate) affinities: AffinityTable,
