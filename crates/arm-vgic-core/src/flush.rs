@@ -98,7 +98,7 @@ fn fill(
             let Some(spis) = spis.get_mut(index) else {
                 return;
             };
-            spis.hand_out(number, intid, groups)
+            spis.hand_out(number, intid, groups, &one.interface)
         }
     };
     one.interface.put(entry, ich);
