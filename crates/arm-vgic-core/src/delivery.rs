@@ -55,7 +55,7 @@ impl Controller {
 
 impl CpuInterface {
     /// Tells whether the guest has enabled a group.
-    fn is_enabled(&self, group1: bool) -> bool {
+    pub(crate) fn is_enabled(&self, group1: bool) -> bool {
         let enabled = if group1 { vmcr::VENG1 } else { vmcr::VENG0 };
         self.vmcr & enabled != 0
     }

@@ -99,7 +99,7 @@ fn fill(
             let Some(bank) = shared.get_mut(index) else {
                 return;
             };
-            bank.hand_out(number, intid, groups)
+            bank.hand_out(number, intid, groups, &one.interface)
         }
     };
     one.interface.put(entry, ich);

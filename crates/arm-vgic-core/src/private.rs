@@ -105,7 +105,10 @@ impl Private {
         let physical = physical.unwrap_or_default();
         let one_source = self.sources.is_none() || intid >= 16;
         // Nor does the pending half of an active one come to a vCPU that sleeps.
-        let apart = !one_source || !self.awake;
+        // One of a group that the guest has disabled would keep "no list register is
+        // pending" from being true when it is left over.
+        let group1 = self.bank.group >> intid & 1 != 0;
+        let apart = !one_source || !self.awake || !self.interface.is_enabled(group1);
         let entry = self.bank.hand_out(intid, intid, physical, apart, groups);
         match &mut self.sources {
             Some(sources) if intid < 16 => sources.hand_out(entry, &mut self.bank),

@@ -3,6 +3,7 @@
 use vm_contract::{IntId, VcpuId};
 
 use crate::bank::{Bank, Groups, Returned, set_bits};
+use crate::cpu_interface::CpuInterface;
 use crate::fold::Folded;
 use crate::kicks::Kicks;
 use crate::list_register::ListRegister;
@@ -108,15 +109,22 @@ impl SpiBank {
         self.claimed &= !bits;
     }
 
-    /// Fills a list register for the interrupt `number`, whose INTID is `intid`:
-    /// it moves from the claims there.
+    /// Fills a list register behind `interface` for the interrupt `number`, whose
+    /// INTID is `intid`: it moves from the claims there.
     #[inline]
-    pub(crate) fn hand_out(&mut self, number: u32, intid: u32, groups: Groups) -> ListRegister {
+    pub(crate) fn hand_out(
+        &mut self,
+        number: u32,
+        intid: u32,
+        groups: Groups,
+        interface: &CpuInterface,
+    ) -> ListRegister {
         self.claimed &= !(1 << number);
         let physical = self.physical.get(number as usize).copied();
-        let moved = self.has_moved(number);
+        let apart =
+            self.has_moved(number) || !interface.is_enabled(self.bank.group >> number & 1 != 0);
         self.bank
-            .hand_out(number, intid, physical.unwrap_or_default(), moved, groups)
+            .hand_out(number, intid, physical.unwrap_or_default(), apart, groups)
     }
 
     /// Takes the interrupt `bit` back from the list register that was filled with

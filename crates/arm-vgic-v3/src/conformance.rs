@@ -269,7 +269,8 @@ pub fn run(make: &Factory<'_>) -> Report {
 pub fn rule_table() -> String {
     let mut table = String::from("| Arm IHI 0069 | Rule |\n|---|---|\n");
     for rule in rules() {
-        table.extend(["| ", rule.clause, " | `", rule.name, "` |\n"]);
+        let clause = rule.clause.replace('<', r"\<");
+        table.extend(["| ", &clause, " | `", rule.name, "` |\n"]);
     }
     table
 }

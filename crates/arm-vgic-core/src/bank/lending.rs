@@ -19,21 +19,21 @@ pub(crate) enum Returned {
 impl Bank {
     /// Fills a list register for the interrupt `number` of this bank, whose
     /// INTID is `intid` and whose physical interrupt, if linked, is `physical`.
-    /// `moved` says that another vCPU gets it the next time. The interrupt is
-    /// listed from now on.
+    /// `apart` says that if it is active, its pending half waits elsewhere: another
+    /// vCPU gets it, or nobody yet. The interrupt is listed from now on.
     #[inline]
     pub(crate) fn hand_out(
         &mut self,
         number: u32,
         intid: u32,
         physical: u16,
-        moved: bool,
+        apart: bool,
         groups: Groups,
     ) -> ListRegister {
         let bit = 1 << number;
         self.listed |= bit;
         if self.active & bit != 0 {
-            return self.hand_out_active(number, intid, physical, moved, groups);
+            return self.hand_out_active(number, intid, physical, apart, groups);
         }
         self.lend(bit);
         let priority = byte(&self.priority, number);
@@ -54,7 +54,7 @@ impl Bank {
         number: u32,
         intid: u32,
         physical: u16,
-        moved: bool,
+        apart: bool,
         groups: Groups,
     ) -> ListRegister {
         let bit = 1 << number;
@@ -74,7 +74,7 @@ impl Bank {
         }
         let as_taken =
             byte(&self.priority, number) == priority && (self.group & bit != 0) == group1;
-        if as_taken && !moved {
+        if as_taken && !apart {
             self.lend(bit);
             self.resampled(bit, entry.pending())
         } else {

@@ -22,12 +22,12 @@ pub(super) const PLAYED: &[u32] = &[0, 1, 2, 15, 16, 20, 27, 32, 33, 34, 35, 47,
 /// What a GIC under test is spared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Active states are not written by registers. For vGICs with few list registers:
-    /// of an interrupt that no list register holds they are told that the guest ended
-    /// one, not which, and take it for the innermost.
-    pub no_written_active: bool,
-    /// ICC_CTLR_EL1.EOImode stays zero. For vGICs on CPUs without a trap for
-    /// ICC_DIR_EL1, for the same reason.
+    /// No more than 16 interrupts are enabled or active. For vGICs on CPUs without a
+    /// trap for ICC_DIR_EL1: of an interrupt that no list register holds they are told
+    /// that the guest deactivated one, not which.
+    pub at_most_16: bool,
+    /// ICC_CTLR_EL1.EOImode stays zero. For those vGICs, if they have fewer list
+    /// registers.
     pub no_separate_deactivation: bool,
     /// These PPIs and SPIs stay level-sensitive and their pending state is not
     /// compared while they are active: their wires are physical interrupts, which do
@@ -145,10 +145,10 @@ impl Comparison<'_> {
                 offset,
                 width,
                 value,
-            } => match self.allowed(frame, offset, width, value) {
-                Some(value) => self.write(vcpu, frame, offset, width, value),
-                None => Ok(()),
-            },
+            } => {
+                let value = self.foreseen(frame, offset, width, value);
+                self.write(vcpu, frame, offset, width, value)
+            }
             Step::Spi { intid, asserted } => {
                 self.set_spi(intid, asserted);
                 Ok(())
@@ -225,10 +225,13 @@ impl Comparison<'_> {
     }
 
     /// Returns what of a write has an outcome that can be compared.
-    fn allowed(&self, frame: Frame, offset: u64, width: Width, value: u64) -> Option<u64> {
+    fn foreseen(&self, frame: Frame, offset: u64, width: Width, value: u64) -> u64 {
         let (bank, vcpu) = match frame {
-            Frame::Distributor => (usize::try_from(offset % 0x80 / 4).ok()?, 0),
-            Frame::Redistributors => (0, usize::try_from(offset / GICR_STRIDE).ok()?),
+            Frame::Distributor => (usize::try_from(offset % 0x80 / 4).unwrap_or_default(), 0),
+            Frame::Redistributors => (
+                0,
+                usize::try_from(offset / GICR_STRIDE).unwrap_or(usize::MAX),
+            ),
         };
         for intid in self.limits.linked.into_iter().flatten() {
             let shared = frame == Frame::Distributor;
@@ -238,27 +241,19 @@ impl Comparison<'_> {
                 Frame::Redistributors => (offset % GICR_STRIDE) & !3 == SGI_BASE + register,
             };
             if here && shared == (intid >= 32) {
-                return Some(value & !(0b10 << (2 * (intid % 16))));
+                return value & !(0b10 << (2 * (intid % 16)));
             }
         }
         if width != Width::Word {
-            return Some(value);
+            return value;
         }
         let played = u64::from(played(bank));
-        if self.limits.no_written_active {
-            let active = [ISACTIVER, ICACTIVER];
-            if active
-                .iter()
-                .any(|&register| writes(frame, offset, register))
-            {
-                return None;
-            }
-        } else if writes(frame, offset, ISACTIVER) || writes(frame, offset, ISENABLER) {
-            // No more than there are list registers for.
-            return Some(value & played);
+        let sets = writes(frame, offset, ISACTIVER) || writes(frame, offset, ISENABLER);
+        if self.limits.at_most_16 && sets {
+            return value & played;
         } else if writes(frame, offset, ICACTIVER) {
             // Ending later what is not active any more is not foreseen.
-            let mut value = value & played;
+            let mut value = value;
             for (guest, memory) in self.guests.iter().enumerate() {
                 for &(_, intid) in &memory.taken {
                     let same = intid as usize / 32 == bank && (bank > 0 || guest == vcpu);
@@ -267,9 +262,9 @@ impl Comparison<'_> {
                     }
                 }
             }
-            return Some(value);
+            return value;
         }
-        Some(value)
+        value
     }
 
     fn set_spi(&mut self, intid: u32, asserted: bool) {

@@ -99,10 +99,9 @@ impl MachineConfig {
     /// Returns what a comparison must spare this machine.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let overflows = self.lr_count < 16;
         Limits {
-            no_written_active: overflows,
-            no_separate_deactivation: overflows && !self.dir_trap,
+            at_most_16: !self.dir_trap && self.lr_count >= 16,
+            no_separate_deactivation: !self.dir_trap && self.lr_count < 16,
             linked: [self.linked_ppi, self.linked_spi],
         }
     }

@@ -1,10 +1,10 @@
 //! What the hypervisor does with vCPUs: it saves, loads, resets and wakes them, and
 //! makes interrupts pending on its own account.
 
-use arm_vgic_v3::{Frame, Group, Kicks, SgiRegister};
+use arm_vgic_v3::{Frame, Group, IchRegs, Kicks, SgiRegister};
 use vm_contract::{VcpuId, Width};
 
-use crate::machine::{BOOT, ICENABLER, ICPENDR, ISENABLER, ISPENDR, Machine, SECOND, id};
+use crate::machine::{BOOT, ICENABLER, ICPENDR, IGROUPR, ISENABLER, ISPENDR, Machine, SECOND, id};
 
 /// The vCPUs in `kicks`.
 fn kicked(kicks: Kicks) -> Vec<u16> {
@@ -70,6 +70,14 @@ fn waiting_vcpu_is_woken_only_by_what_would_be_signalled() {
     assert!(!machine.rebind(BOOT), "not above the running priority");
     machine.set_priority(0, 51, 0x80);
     assert!(machine.rebind(BOOT), "preempts");
+    // ICC_BPR0_EL1 = 7: to preempt, all of Group 0 counts as the highest priority.
+    let vmcr = machine.cpus[0].read_vmcr();
+    machine.cpus[0].write_vmcr(vmcr | 7 << 21);
+    machine.gicr(0, IGROUPR, !(1 << 3));
+    machine.set_priority(0, 3, 0xA8);
+    machine.inject(0, 3);
+    machine.set_priority(0, 51, 0xA0);
+    assert!(!machine.rebind(BOOT), "held back by what comes first");
 }
 
 #[test]

@@ -24,8 +24,12 @@ pub(super) const RULES: &[Rule] = list![
     ],
     "ICC_EOIR1_EL1, EOImode 0" => [interrupts_nest_as_deep_as_priorities_go],
     "ICC_EOIR1_EL1, EOImode 1" => [many_interrupts_can_be_active_at_once],
+    "ICC_BPR0_EL1, ICC_BPR1_EL1" => [interrupts_nest_by_the_binary_points_of_their_groups],
     "ICC_PMR_EL1" => [masked_queue_comes_when_unmasked],
-    "ICC_IGRPEN0_EL1, ICC_IGRPEN1_EL1" => [groups_can_be_disabled_while_interrupts_queue],
+    "ICC_IGRPEN0_EL1, ICC_IGRPEN1_EL1" => [
+        groups_can_be_disabled_while_interrupts_queue,
+        pending_half_of_a_disabled_group_holds_nobody_up,
+    ],
 ];
 
 /// The priority that the rules give the SPI `intid`: mixed, of sixteen.
@@ -269,4 +273,46 @@ fn groups_can_be_disabled_while_interrupts_queue(make: &Factory<'_>) -> Verdict 
     gic.nothing(0)?;
     gic.set_icc(0, IccRegister::Igrpen1, 1);
     drain(&mut gic, &odd)
+}
+
+fn pending_half_of_a_disabled_group_holds_nobody_up(make: &Factory<'_>) -> Verdict {
+    let mut gic = Board::ready(make, 1)?;
+    gic.set_group(0, 2, false)?;
+    gic.set_priority(0, 2, 0x40)?;
+    gic.set_bit(0, ISPENDR, 2)?;
+    gic.acknowledge(0, IccRegister::Iar0, 2)?;
+    gic.set_icc(0, IccRegister::Igrpen0, 0);
+    gic.set_bit(0, ISPENDR, 2)?;
+    for intid in 40..60 {
+        gic.set_bit(0, ISPENDR, intid)?;
+    }
+    gic.set_icc(0, IccRegister::Eoir0, 2);
+    for _ in 40..60 {
+        require("an IRQ is signalled", gic.signals(0).irq)?;
+        let intid = gic.icc(0, IccRegister::Iar1);
+        require("Group 1 is taken", (40..60).contains(&intid))?;
+        gic.set_icc(0, IccRegister::Eoir1, intid);
+    }
+    gic.nothing(0)?;
+    gic.set_icc(0, IccRegister::Igrpen0, 1);
+    gic.acknowledge(0, IccRegister::Iar0, 2)
+}
+
+fn interrupts_nest_by_the_binary_points_of_their_groups(make: &Factory<'_>) -> Verdict {
+    let mut gic = Board::ready(make, 1)?;
+    // Group 0 preempts Group 1 at the same priority: its own counts as 0x80.
+    gic.set_icc(0, IccRegister::Bpr0, 5);
+    gic.set_bit(0, ISPENDR, 2)?;
+    gic.take(0, 2)?;
+    gic.set_group(0, 50, false)?;
+    gic.set_bit(0, ISPENDR, 50)?;
+    gic.acknowledge(0, IccRegister::Iar0, 50)?;
+    // What has a higher priority takes the list registers.
+    for intid in 60..80 {
+        gic.set_priority(0, intid, 0x90)?;
+        gic.set_bit(0, ISPENDR, intid)?;
+    }
+    gic.set_icc(0, IccRegister::Eoir0, 50);
+    gic.expect_active(0, 50, false)?;
+    gic.expect_active(0, 2, true)
 }

@@ -5,8 +5,8 @@ use alloc::format;
 use super::list;
 use crate::Frame;
 use crate::conformance::board::{
-    ANY_VCPU, Board, CHILDREN_ASLEEP, GICR_TYPER, GICR_WAKER, ISENABLER, PIDR2, PROCESSOR_SLEEP,
-    SGI_BASE, Verdict, expect, rd_base, require,
+    ANY_VCPU, Board, CHILDREN_ASLEEP, GICR_TYPER, GICR_WAKER, ISENABLER, ISPENDR, PIDR2,
+    PROCESSOR_SLEEP, SGI_BASE, Verdict, expect, rd_base, require,
 };
 use crate::conformance::{Factory, Failure, Rule};
 use vm_contract::Width;
@@ -32,6 +32,7 @@ pub(super) const RULES: &[Rule] = list![
         sleeping_redistributor_holds_private_interrupts_back,
         sleeping_redistributor_holds_spis_back,
         falling_asleep_retracts_what_was_signalled,
+        pending_half_of_an_active_interrupt_waits_as_well,
         each_redistributor_sleeps_for_itself,
         sleeping_redistributor_answers_accesses,
         any_vcpu_does_not_mean_a_sleeping_one,
@@ -240,6 +241,21 @@ fn falling_asleep_retracts_what_was_signalled(make: &Factory<'_>) -> Verdict {
     gic.wake(0)?;
     gic.take_and_end(0, 3)?;
     gic.take(0, 50)
+}
+
+fn pending_half_of_an_active_interrupt_waits_as_well(make: &Factory<'_>) -> Verdict {
+    let mut gic = Board::ready(make, 1)?;
+    for intid in [3, 50] {
+        gic.set_bit(0, ISPENDR, intid)?;
+        gic.take(0, intid)?;
+        gic.set_bit(0, ISPENDR, intid)?;
+        gic.sleep(0)?;
+        gic.end(0, intid);
+        gic.nothing(0)?;
+        gic.wake(0)?;
+        gic.take_and_end(0, intid)?;
+    }
+    Ok(())
 }
 
 fn each_redistributor_sleeps_for_itself(make: &Factory<'_>) -> Verdict {
