@@ -36,7 +36,7 @@ impl El2Gich {
     }
 
     #[inline]
-    fn write(&mut self, offset: usize, value: u32) {
+    fn write(&self, offset: usize, value: u32) {
         let register = core::ptr::with_exposed_provenance_mut::<u32>(self.base + offset);
         // SAFETY: a register of the frame, by the contract of `new`.
         unsafe { register.write_volatile(value) };

@@ -75,7 +75,7 @@ fn step(machine: &mut Machine, op: &Op) {
             machine.try_write(asker, offset, width, value);
         }
         Op::Line { intid, asserted } => {
-            if intid >= 16 && intid < 32 {
+            if (16..32).contains(&intid) {
                 machine.ppi_line(0, intid, asserted);
             } else {
                 machine.line(intid, asserted);

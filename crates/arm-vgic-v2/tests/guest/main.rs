@@ -2,6 +2,7 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::panic,
     reason = "a test that goes wrong here fails, as it should"
 )]
 
