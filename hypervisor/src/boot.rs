@@ -25,6 +25,7 @@ use hypervisor::lock::RankedLock;
 use hypervisor::machine::{Hypervisor, MachineParts};
 use hypervisor::run::Scheduler;
 use hypervisor::sched::{Cpus, MAX_CPUS};
+use hypervisor::vm::vgic::HostGic;
 use hypervisor::vm::{HostFacts, VmBuilder};
 use memory_addr::MemoryAddr;
 use s2_mmu::{Stage2Config, VmidAllocator, VmidSize};
@@ -170,7 +171,7 @@ fn start_machine(
     let host: &'static Host = Box::leak(Box::new(Host { gic }));
     let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
     let cpus = Arc::new(Cpus::new(host, cpu_count));
-    let facts = host_facts(&platform);
+    let facts = host_facts(&platform)?;
     let hypervisor: &'static El2Hypervisor = Box::leak(Box::new(Hypervisor::new(MachineParts {
         builder: VmBuilder {
             machine: host,
@@ -353,17 +354,35 @@ fn module_bytes(range: HostPhysAddrRange) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start, range.size()) }
 }
 
-fn host_facts(platform: &Platform) -> HostFacts {
+fn host_facts(platform: &Platform) -> Result<HostFacts, String> {
     let physical_range = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange);
     let vmid_size = VmidSize::from_id_field(ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::VMIDBits));
     let stage2 =
         Stage2Config::from_parange(physical_range, Some(IPA_BITS)).with_vmid_size(vmid_size);
-    HostFacts {
+    Ok(HostFacts {
         id_registers: Arc::new(IdRegisters::new(read_id_register, stage2.ipa_bits().into())),
         stage2,
         midr: MIDR_EL1.get(),
+        gic: host_gic(&platform.gic)?,
         virtual_timer: platform.timer.virt,
         now_seconds: crate::board::rtc::now_seconds(platform),
+    })
+}
+
+/// Says what guests use of the interrupt controller.
+fn host_gic(gic: &Gic) -> Result<HostGic, &'static str> {
+    match gic {
+        Gic::V2 { vcpu, .. } => {
+            let whole_page = |range: &HostPhysAddrRange| {
+                range.start.is_aligned_4k() && range.size() >= s2_mmu::PAGE_BYTES
+            };
+            let range = vcpu.filter(whole_page);
+            let range = range.ok_or("the device tree does not say where its GIC has GICV")?;
+            Ok(HostGic::V2 {
+                cpu_interface: range.start,
+            })
+        }
+        _ => Ok(HostGic::V3),
     }
 }
 
@@ -410,10 +429,7 @@ pub(crate) fn run_cpu(
         .expect("the device tree describes this CPU's part of the GIC");
     ready();
     match gic {
-        Version::V2(_) if id == PcpuId::new(0) => {
-            crash::give_up("there is no virtual GICv2 yet, so that no VM can be built")
-        }
-        Version::V2(_) => park(),
+        Version::V2(gic) => run_vcpus(hypervisor, id, gic, machine_gic.interrupts()),
         Version::V3(gic) => run_vcpus(hypervisor, id, gic, machine_gic.interrupts()),
     }
     end(machinery, hypervisor)

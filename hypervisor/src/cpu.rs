@@ -6,7 +6,7 @@
 use core::fmt;
 
 use arm_vcpu::AxVCpuHal;
-use arm_vgic_v3::IchRegs;
+use arm_vgic_core::IchRegs;
 use vm_contract::{HostPhysAddrRange, IntId};
 
 /// A physical CPU, numbered in the order of the device tree.

@@ -131,6 +131,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
     }
 
     /// Decides what becomes of the vCPU that has just left the CPU.
+    #[inline]
     fn finish_turn(
         &mut self,
         hypervisor: &Hypervisor<H>,

@@ -32,6 +32,7 @@ use crate::frames::{FRAME_BYTES, FramePool};
 use crate::lock::RankedLock;
 use crate::sched::{Cpus, place};
 use crate::vm::boot::Boot;
+use crate::vm::vgic::HostGic;
 use crate::vm::{HostFacts, Vm, VmBuilder};
 
 /// Returns a pool of `size_bytes` of this process's memory, which is never freed.
@@ -159,15 +160,25 @@ pub(crate) fn config(cpus: u32, placement: Placement) -> VmConfig {
 }
 
 /// Returns what builds VMs on `machine`.
-fn builder(machine: &'static FakeBoard, console: Console, pool: Arc<FramePool>) -> VmBuilder {
+fn builder(
+    machine: &'static FakeBoard,
+    gic: HostGic,
+    console: Console,
+    pool: Arc<FramePool>,
+) -> VmBuilder {
+    let id_register: fn(_) -> _ = match gic {
+        HostGic::V2 { .. } => |_| 0x0011_1111,
+        HostGic::V3 => |_| 0x1111_1111,
+    };
     let stage2 = Stage2Config::from_parange(5, Some(40));
     let cpu_count = u16::try_from(machine.cpus().len()).expect("few CPUs");
     VmBuilder {
         machine,
         host: HostFacts {
             stage2,
-            id_registers: Arc::new(IdRegisters::new(|_| 0x1111_1111, 40)),
+            id_registers: Arc::new(IdRegisters::new(id_register, 40)),
             midr: 0x410f_d034,
+            gic,
             virtual_timer: dtb_platform::layout::TIMER.virt,
             now_seconds: 0,
         },
@@ -194,7 +205,7 @@ pub(crate) fn vm(vcpus: u16) -> Arc<Vm> {
 pub(crate) fn vm_on_board(vcpus: u16) -> (Arc<Vm>, &'static FakeBoard) {
     let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
     let console = Console::new(Box::new(FakeUart::default()));
-    let builder = builder(machine, console, frame_pool(8 << 20));
+    let builder = builder(machine, HostGic::V3, console, frame_pool(8 << 20));
     let homes = (0..u32::from(vcpus)).collect();
     let config = config(vcpus.into(), Placement::Pinned(homes));
     let sets = place(&[&config], 4);

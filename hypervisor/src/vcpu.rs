@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use arm_vcpu::{
     Aarch64VCpu, AxArchVCpu, AxVCpuHal, CreateConfig, SetupConfig, TimerState, VcpuError,
 };
-use arm_vgic_v3::{Folded, Kicks};
+use arm_vgic_core::{Folded, Kicks};
 use dtb_platform::layout;
 use vm_contract::VcpuId;
 
@@ -233,7 +233,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     }
 
     /// Ends an interrupt at the guest's explicit request, a trapped write of
-    /// `value` to ICC_DIR_EL1.
+    /// `value` to ICC_DIR_EL1 or GICC_DIR.
     pub fn deactivate_interrupt<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, value: u64) {
         self.fold_interrupts(cpu);
         let id = self.id;
@@ -268,6 +268,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
 
     /// Begins a turn at `now`, after the vCPU has been ready for `waited` ticks.
     /// WFI is not trapped if it is `alone` on the CPU.
+    #[inline]
     pub fn begin_turn(&mut self, now: u64, waited: u64, alone: bool) {
         let stolen = self.time().begin_turn(now, waited);
         if waited > 0 {

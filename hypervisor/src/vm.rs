@@ -15,6 +15,7 @@ pub mod power;
 mod serial;
 pub mod space;
 pub mod time;
+pub mod vgic;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,7 +23,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use arm_vcpu::IdRegisters;
-use arm_vgic_v3::{Kicks, Vgic};
+use arm_vgic_core::Kicks;
 use dtb_platform::Conduit;
 use primecell_devices::{Pl011, Pl031};
 use vm_contract::{HostPhysAddr, IntId, VcpuId, VmId};
@@ -42,6 +43,7 @@ use memory::GuestRam;
 use power::{CpuOnError, Phase, Power, Start, StopReason};
 use space::Space;
 use time::CpuTime;
+use vgic::Vgic;
 
 /// What a VM is started from, at first and after each reset.
 struct BootImages {
@@ -246,6 +248,12 @@ impl Vm {
             }
         }
         result
+    }
+
+    /// Tells whether the interrupt controller has system registers.
+    #[must_use]
+    pub fn has_gic_registers(&self) -> bool {
+        matches!(*self.vgic.lock(), Vgic::V3(_))
     }
 
     /// Calls a vCPU's attention, wherever it is.

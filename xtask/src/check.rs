@@ -76,7 +76,7 @@ fn commands(workspace: &Workspace) -> Vec<(&'static str, Command)> {
 /// but for the tools and examples of the host.
 fn runs_on_target(package: &Package, workspace: &Workspace) -> bool {
     let directory = package.directory();
-    ["crates", "hypervisor", "tests/guests"]
+    ["crates", "hypervisor", "tests"]
         .iter()
         .any(|part| directory.starts_with(workspace.root().join(part)))
 }

@@ -17,6 +17,7 @@ mod outcome;
 mod refusals;
 mod repeatable;
 mod sharing;
+mod storm;
 mod suite;
 
 use std::process::ExitCode;
@@ -96,5 +97,6 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     tests.extend(sharing::tests());
     tests.extend(consoles::tests());
     tests.extend(idle::tests());
+    tests.extend(storm::tests());
     tests
 }

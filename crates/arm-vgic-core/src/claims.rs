@@ -1,25 +1,54 @@
 //! Which interrupts want a list register of one vCPU.
 
-/// A set of INTIDs below 1024, with a summary so that an empty one is cheap.
+use alloc::boxed::Box;
+
+use crate::lpi::{FIRST_LPI_WORD, Grouping, first_intid};
+
+/// A set of INTIDs, in words of 32, with a summary so that an empty one is
+/// cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Claims {
-    /// Bit `n` says that `words[n]` is not zero.
-    summary: u32,
+    /// Bit `n` below 32 says that `words[n]` is not zero, a bit above that one
+    /// of a group of `lpis` is not.
+    summary: u64,
     words: [u32; 32],
+    /// The words from number 32.
+    lpis: Box<[u32]>,
+    grouping: Grouping,
 }
 
 impl Claims {
-    /// Nothing.
-    pub(crate) const NONE: Self = Self {
-        summary: 0,
-        words: [0; 32],
-    };
+    /// Returns an empty set that has no room for LPIs.
+    pub(crate) fn new() -> Self {
+        Self {
+            summary: 0,
+            words: [0; 32],
+            lpis: Box::default(),
+            grouping: Grouping::default(),
+        }
+    }
+
+    /// Makes room for so many words of LPIs.
+    pub(crate) fn make_room(&mut self, lpi_words: usize) {
+        self.lpis = alloc::vec![0; lpi_words].into_boxed_slice();
+        self.grouping = Grouping::of(lpi_words);
+    }
+
+    /// Takes out everything.
+    pub(crate) fn clear(&mut self) {
+        self.summary = 0;
+        self.words = [0; 32];
+        self.lpis.fill(0);
+    }
 
     /// Adds `bits` of the bank `word`.
     pub(crate) fn add(&mut self, word: usize, bits: u32) {
         if let Some(slot) = self.words.get_mut(word) {
             *slot |= bits;
-            self.summary |= u32::from(*slot != 0) << word;
+            self.summary |= u64::from(*slot != 0) << word;
+        } else if let Some(slot) = self.lpis.get_mut(word - FIRST_LPI_WORD) {
+            *slot |= bits;
+            self.summary |= u64::from(*slot != 0) << self.grouping.bit(word);
         }
     }
 
@@ -30,6 +59,9 @@ impl Claims {
             if *slot == 0 {
                 self.summary &= !(1 << word);
             }
+        } else if let Some(slot) = self.lpis.get_mut(word - FIRST_LPI_WORD) {
+            *slot &= !bits;
+            self.summarise(self.grouping.bit(word));
         }
     }
 
@@ -51,7 +83,7 @@ impl Claims {
     /// Makes bank 0, the SGIs and PPIs, exactly `bits` and returns what it was.
     pub(crate) fn replace_private(&mut self, bits: u32) -> u32 {
         let [private, ..] = &mut self.words;
-        self.summary = self.summary & !1 | u32::from(bits != 0);
+        self.summary = self.summary & !1 | u64::from(bits != 0);
         core::mem::replace(private, bits)
     }
 
@@ -64,9 +96,12 @@ impl Claims {
     pub(crate) fn fit(&self, mut room: u16) -> bool {
         let mut summary = self.summary;
         while summary != 0 {
-            let word = summary.trailing_zeros() as usize;
+            let word = summary.trailing_zeros();
             summary &= summary - 1;
-            let mut bits = self.words.get(word).copied().unwrap_or_default();
+            let Some(bits) = self.words.get(word as usize) else {
+                return self.lpis_fit(room);
+            };
+            let mut bits = *bits;
             while bits != 0 {
                 if room == 0 {
                     return false;
@@ -84,7 +119,9 @@ impl Claims {
             return None;
         }
         let word = self.summary.trailing_zeros();
-        let bits = self.words.get_mut(word as usize)?;
+        let Some(bits) = self.words.get_mut(word as usize) else {
+            return self.take_first_lpi(word);
+        };
         let number = bits.trailing_zeros();
         *bits &= bits.wrapping_sub(1);
         if *bits == 0 {
@@ -95,10 +132,11 @@ impl Claims {
 
     /// Iterates over the INTIDs, lowest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + use<'_> {
-        let mut summary = self.summary;
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+        let mut summary = self.summary as u32;
         let mut base = 0;
         let mut bits = 0u32;
-        core::iter::from_fn(move || {
+        let others = core::iter::from_fn(move || {
             if bits == 0 {
                 if summary == 0 {
                     return None;
@@ -111,7 +149,46 @@ impl Claims {
             let number = bits.trailing_zeros();
             bits &= bits.wrapping_sub(1);
             Some(base + number)
-        })
+        });
+        others.chain(self.lpis())
+    }
+
+    /// Iterates over the LPIs, lowest first.
+    fn lpis(&self) -> impl Iterator<Item = u32> + use<'_> {
+        crate::set_bits((self.summary >> 32) as u32)
+            .flat_map(|group| self.grouping.words(group))
+            .flat_map(|word| {
+                let bits = self.lpis.get(word - FIRST_LPI_WORD).copied();
+                let first = first_intid(word);
+                crate::set_bits(bits.unwrap_or_default()).map(move |number| first + number)
+            })
+    }
+
+    #[cold]
+    fn lpis_fit(&self, room: u16) -> bool {
+        let room = room.count_ones() as usize;
+        self.lpis().take(room + 1).count() <= room
+    }
+
+    #[cold]
+    fn take_first_lpi(&mut self, summary_bit: u32) -> Option<u32> {
+        let intid = self.lpis().next()?;
+        let word = crate::lpi::word_of(intid) as usize;
+        let bits = self.lpis.get_mut(word - FIRST_LPI_WORD)?;
+        *bits &= bits.wrapping_sub(1);
+        self.summarise(summary_bit);
+        Some(intid)
+    }
+
+    /// Brings the summary of a group of LPI words in line with them.
+    fn summarise(&mut self, summary_bit: u32) {
+        let mut words = self.grouping.words(summary_bit - 32);
+        let any = words.any(|word| {
+            self.lpis
+                .get(word - FIRST_LPI_WORD)
+                .is_some_and(|w| *w != 0)
+        });
+        self.summary = self.summary & !(1 << summary_bit) | u64::from(any) << summary_bit;
     }
 }
 
@@ -123,7 +200,7 @@ mod tests {
 
     #[test]
     fn claims_are_listed_in_order_until_they_are_taken_out() {
-        let mut claims = Claims::NONE;
+        let mut claims = Claims::new();
         assert_eq!(claims.iter().count(), 0);
         claims.add(31, 1 << 27);
         claims.add(1, 0b101);
@@ -141,5 +218,34 @@ mod tests {
         claims.remove(31, u32::MAX);
         claims.add(5, 0);
         assert_eq!(claims.iter().count(), 0);
+    }
+
+    #[test]
+    fn lpis_come_after_all_others() {
+        for (lpi_words, highest) in [(1, 8223), (31, 9183), (64, 10239), (256, 16383)] {
+            let mut claims = Claims::new();
+            claims.make_room(lpi_words);
+            let last = lpi_words + 31;
+            claims.add(32, 0b1001);
+            claims.add(last, 1 << 31);
+            claims.add(last + 1, 1);
+            claims.add(2, 1);
+            let all = [64, 8192, 8195, highest];
+            assert_eq!(claims.iter().collect::<Vec<_>>(), all);
+            assert!(claims.fit(0xF) && !claims.fit(0x7) && !claims.fit(0));
+            let mut taken = claims.clone();
+            assert!(core::iter::from_fn(|| taken.take_first()).eq(all));
+            assert!(taken.is_empty());
+            claims.remove(32, 0b1000);
+            claims.remove(2, 1);
+            assert!(!claims.fit(0b1) && claims.fit(0b11));
+            claims.remove(last, 1 << 31);
+            assert!(claims.iter().eq([8192]) && !claims.is_empty());
+            claims.remove(32, 1);
+            assert!(claims.is_empty());
+            claims.add(last, 1);
+            claims.clear();
+            assert!(claims.is_empty() && claims.iter().count() == 0);
+        }
     }
 }

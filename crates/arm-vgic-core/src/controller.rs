@@ -8,7 +8,9 @@ use vm_contract::{IntId, VcpuId, Width};
 use crate::bank::Groups;
 use crate::irq_register::{BitRegister, IrqRegister};
 use crate::kicks::{Kicks, MAX_VCPUS};
+use crate::lpi::{Grouping, word_of};
 use crate::private::Private;
+use crate::shared::Shared;
 use crate::spi::SpiBank;
 
 /// The largest number of SPIs: INTIDs 32–1019.
@@ -37,8 +39,7 @@ pub enum ShapeError {
 pub struct Controller {
     pub(crate) groups: Groups,
     pub(crate) priority_mask: u8,
-    /// SPIs 32–63, 64–95, …
-    pub(crate) spis: Box<[SpiBank]>,
+    pub(crate) shared: Shared,
     pub(crate) vcpus: Box<[Private]>,
     /// Banks of SPIs whose physical interrupts wait to be deactivated.
     pub(crate) released: u32,
@@ -61,9 +62,13 @@ impl Controller {
         Ok(Self {
             groups: Groups::default(),
             priority_mask: priority_mask(5),
-            spis: (0..usize::from(spi_count.div_ceil(32)))
-                .map(SpiBank::new)
-                .collect(),
+            shared: Shared {
+                spis: (0..usize::from(spi_count.div_ceil(32)))
+                    .map(SpiBank::new)
+                    .collect(),
+                lpis: Box::default(),
+                grouping: Grouping::default(),
+            },
             vcpus: (0..vcpu_count).map(|_| Private::new()).collect(),
             released: 0,
         })
@@ -92,7 +97,8 @@ impl Controller {
     pub fn reset(&mut self) {
         debug_assert!(!self.vcpus.iter().any(|one| one.interface.is_loaded()));
         self.groups = Groups::default();
-        self.spis.iter_mut().for_each(SpiBank::reset);
+        self.shared.spis.iter_mut().for_each(SpiBank::reset);
+        self.reset_lpis();
         self.vcpus.iter_mut().for_each(Private::reset);
     }
 
@@ -106,7 +112,7 @@ impl Controller {
     /// GICD_TYPER.
     #[must_use]
     pub fn spi_bank_count(&self) -> usize {
-        self.spis.len()
+        self.shared.spis.len()
     }
 
     /// Tells whether the distributor forwards Group 0 and Group 1.
@@ -129,7 +135,7 @@ impl Controller {
             for vcpu in 0..self.vcpus.len() {
                 self.private_changed(vcpu, u32::MAX, &mut kicks);
             }
-            for index in 0..self.spis.len() {
+            for index in self.shared.indices() {
                 self.spis_changed(index, u32::MAX, &mut kicks);
             }
         }
@@ -146,7 +152,7 @@ impl Controller {
     pub fn read_register(&self, vcpu: VcpuId, register: IrqRegister, width: Width) -> u64 {
         let bank = match register.bank().checked_sub(1) {
             None => self.vcpus.get(vcpu.index()).map(|one| &one.bank),
-            Some(index) => self.spis.get(index).map(|spis| &spis.bank),
+            Some(index) => self.shared.spis.get(index).map(|spis| &spis.bank),
         };
         bank.map_or(0, |bank| register.read(bank, width))
     }
@@ -207,7 +213,7 @@ impl Controller {
         value: u64,
         kicks: &mut Kicks,
     ) -> bool {
-        let Some(spis) = self.spis.get_mut(index) else {
+        let Some(spis) = self.shared.spis.get_mut(index) else {
             return false;
         };
         let active_before = spis.bank.active;
@@ -249,7 +255,7 @@ impl Controller {
         let mut kicks = Kicks::NONE;
         let (word, bit) = place(intid);
         if let Some(index) = word.checked_sub(1)
-            && let Some(spis) = self.spis.get_mut(index)
+            && let Some(spis) = self.shared.spis.get_mut(index)
             && spis.valid & bit != 0
         {
             let number = intid.raw() % 32;
@@ -270,12 +276,16 @@ impl Controller {
         if core::mem::replace(&mut one.awake, awake) == awake {
             return kicks;
         }
+        let lpis_enabled = one.lpis_enabled;
         self.private_changed(vcpu.index(), u32::MAX, &mut kicks);
-        for index in 0..self.spis.len() {
-            if let Some(spis) = self.spis.get_mut(index) {
+        for index in 0..self.shared.spis.len() {
+            if let Some(spis) = self.shared.spis.get_mut(index) {
                 let touched = spis.set_awake(vcpu, awake);
                 self.spis_changed(index, touched, &mut kicks);
             }
+        }
+        if lpis_enabled {
+            self.forward_lpis(vcpu, awake, &mut kicks);
         }
         kicks
     }
@@ -289,7 +299,7 @@ impl Controller {
     /// Settles a change in the bank of SPIs number `index`; the list registers
     /// that have to do with those in `touched` may be wrong.
     pub(crate) fn spis_changed(&mut self, index: usize, touched: u32, kicks: &mut Kicks) {
-        if let Some(spis) = self.spis.get_mut(index) {
+        if let Some(spis) = self.shared.get_mut(index) {
             spis.kick_holders(touched, kicks);
             spis.settle(index + 1, self.groups, &mut self.vcpus, kicks);
         }
@@ -314,7 +324,7 @@ fn priority_mask(bits: u32) -> u8 {
         .map_or(u8::MAX, |unimplemented| !unimplemented)
 }
 
-/// Splits an INTID below 1020 into the number of its bank and its bit there.
+/// Splits an INTID into the number of its bank and its bit there.
 pub(crate) fn place(intid: IntId) -> (usize, u32) {
-    (intid.raw() as usize / 32, 1 << (intid.raw() % 32))
+    (word_of(intid.raw()) as usize, 1 << (intid.raw() % 32))
 }

@@ -41,9 +41,9 @@ impl CpuInterface {
     /// Returns the interface at reset: priority mask zero, both groups
     /// disabled, binary points at their minimum, nothing active. A GICv2's does not
     /// use FIQs.
-    pub(crate) const fn new(gicv2: bool) -> Self {
+    pub(crate) fn new(gicv2: bool) -> Self {
         Self {
-            claims: Claims::NONE,
+            claims: Claims::new(),
             loaded: false,
             lr_count: 1,
             preemption_bits: 5,

@@ -29,7 +29,7 @@ impl Controller {
             interface.running_priority()
         };
         let claimed = interface.claims.iter().filter_map(|intid| {
-            let bank = one.bank_of(intid, &self.spis)?;
+            let bank = one.bank_of(intid, &self.shared)?;
             let (priority, active, group1) = bank.rank(intid % 32);
             (!active).then_some((priority, group1))
         });

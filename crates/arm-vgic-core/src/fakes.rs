@@ -29,6 +29,8 @@ pub struct FakeIch {
     aprs: [[u64; 4]; 2],
     preemption_bits: u32,
     can_trap_dir: bool,
+    /// An acknowledged LPI is active until its EOI, as in QEMU.
+    activates_lpis: bool,
     deactivated: Vec<u16>,
     lr_writes: usize,
 }
@@ -46,6 +48,7 @@ impl FakeIch {
             aprs: [[0; 4]; 2],
             preemption_bits: 5,
             can_trap_dir: true,
+            activates_lpis: false,
             deactivated: Vec::new(),
             lr_writes: 0,
         }
@@ -62,6 +65,14 @@ impl FakeIch {
     #[must_use]
     pub fn without_dir_trap(mut self) -> Self {
         self.can_trap_dir = false;
+        self
+    }
+
+    /// Shows an acknowledged LPI as active in its list register until its EOI,
+    /// as QEMU does. The architecture lets it vanish.
+    #[must_use]
+    pub fn with_active_lpis(mut self) -> Self {
+        self.activates_lpis = true;
         self
     }
 
@@ -134,9 +145,13 @@ impl FakeIch {
         }
         let mask = self.group_mask(group);
         let index = self.best_pending()?;
+        let activates_lpis = self.activates_lpis;
         let entry = self.lrs.get_mut(index)?;
-        *entry = entry.without_pending().active();
         let intid = entry.intid();
+        *entry = entry.without_pending();
+        if activates_lpis || !is_lpi(intid) {
+            *entry = entry.active();
+        }
         let level = u32::from(entry.priority() & mask) >> (8 - self.preemption_bits);
         let apr = self
             .aprs
@@ -151,10 +166,12 @@ impl FakeIch {
         let Some(dropped) = self.drop_priority(group) else {
             return;
         };
-        if self.vmcr & vmcr::VEOIM != 0 {
+        if self.vmcr & vmcr::VEOIM != 0 && !is_lpi(intid) {
             return;
         }
         match self.active_entry(intid) {
+            // LPIs are not deactivated, so nothing is missed.
+            None if is_lpi(intid) => {}
             None => self.count_eoi(),
             Some(index) => {
                 let mask = self.group_mask(group);
@@ -175,7 +192,7 @@ impl FakeIch {
         if self.hcr & hcr::TDIR != 0 {
             return false;
         }
-        if self.vmcr & vmcr::VEOIM != 0 {
+        if self.vmcr & vmcr::VEOIM != 0 && !is_lpi(intid) {
             match self.active_entry(intid) {
                 Some(index) => self.deactivate_entry(index),
                 None => self.count_eoi(),
@@ -279,6 +296,11 @@ impl FakeIch {
         *apr &= *apr - 1;
         u8::try_from(level << (8 - self.preemption_bits)).ok()
     }
+}
+
+/// Tells whether an INTID is that of an LPI.
+fn is_lpi(intid: u32) -> bool {
+    intid >= vm_contract::IntId::LPI_BASE
 }
 
 impl Group {

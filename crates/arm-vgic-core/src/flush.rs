@@ -21,10 +21,11 @@ use crate::controller::Controller;
 use crate::cpu_interface::CpuInterface;
 use crate::ich::IchRegs;
 use crate::list_register::ListRegister;
+use crate::lpi::word_of;
 use crate::overflow;
 use crate::private::Private;
 use crate::regs::{hcr, vmcr};
-use crate::spi::SpiBank;
+use crate::shared::Shared;
 
 impl Controller {
     /// Hands what is due to `vcpu`, which is loaded in this CPU, to its list
@@ -39,25 +40,25 @@ impl Controller {
             && interface.occupied == interface.listed
             && interface.hcr == hcr::EN;
         if !settled && interface.loaded {
-            hand_out(one, &mut self.spis, self.groups, ich);
+            hand_out(one, &mut self.shared, self.groups, ich);
         }
     }
 }
 
 /// Fills the list registers from the claims of `one`.
 #[inline(never)]
-fn hand_out(one: &mut Private, spis: &mut [SpiBank], groups: Groups, ich: &mut impl IchRegs) {
+fn hand_out(one: &mut Private, shared: &mut Shared, groups: Groups, ich: &mut impl IchRegs) {
     if one.interface.claims.fit(one.interface.free()) {
-        hand_out_all(one, spis, groups, ich);
+        hand_out_all(one, shared, groups, ich);
         return;
     }
     let control = if one.interface.listed == 0 {
-        let selection = overflow::select(one, spis, one.interface.lr_count.into());
+        let selection = overflow::select(one, shared, one.interface.lr_count.into());
         for intid in selection.chosen() {
             one.interface
                 .claims
-                .remove(intid as usize / 32, 1 << (intid % 32));
-            fill(intid, one, spis, groups, ich);
+                .remove(word_of(intid) as usize, 1 << (intid % 32));
+            fill(intid, one, shared, groups, ich);
         }
         one.interface
             .control_for(selection.pending_left, selection.active_left)
@@ -72,12 +73,12 @@ fn hand_out(one: &mut Private, spis: &mut [SpiBank], groups: Groups, ich: &mut i
 #[inline(always)]
 pub(crate) fn hand_out_all(
     one: &mut Private,
-    spis: &mut [SpiBank],
+    shared: &mut Shared,
     groups: Groups,
     ich: &mut impl IchRegs,
 ) {
     while let Some(intid) = one.interface.claims.take_first() {
-        fill(intid, one, spis, groups, ich);
+        fill(intid, one, shared, groups, ich);
     }
     one.interface.finish(hcr::EN, ich);
 }
@@ -87,18 +88,18 @@ pub(crate) fn hand_out_all(
 fn fill(
     intid: u32,
     one: &mut Private,
-    spis: &mut [SpiBank],
+    shared: &mut Shared,
     groups: Groups,
     ich: &mut impl IchRegs,
 ) {
     let number = intid % 32;
-    let entry = match (intid as usize / 32).checked_sub(1) {
+    let entry = match (word_of(intid) as usize).checked_sub(1) {
         None => one.hand_out(number, groups),
         Some(index) => {
-            let Some(spis) = spis.get_mut(index) else {
+            let Some(bank) = shared.get_mut(index) else {
                 return;
             };
-            spis.hand_out(number, intid, groups, &one.interface)
+            bank.hand_out(number, intid, groups, &one.interface)
         }
     };
     one.interface.put(entry, ich);

@@ -7,6 +7,7 @@ use crate::controller::{Controller, place};
 use crate::ich::IchRegs;
 use crate::kicks::Kicks;
 use crate::list_register::ListRegister;
+use crate::lpi::word_of;
 use crate::private::Private;
 use crate::regs::{hcr, vmcr};
 
@@ -88,7 +89,7 @@ impl Controller {
             return;
         };
         let mut listed = u32::from(core::mem::take(&mut one.interface.listed));
-        let mut touched = 0u32;
+        let mut touched = 0u64;
         while listed != 0 {
             let n = listed.trailing_zeros() as usize;
             listed &= listed - 1;
@@ -97,12 +98,12 @@ impl Controller {
             };
             let now = ich.read_lr(n);
             let written = core::mem::replace(shadow, now);
-            let (word, bit) = (written.intid() / 32, 1 << (written.intid() % 32));
-            touched |= 1 << word;
+            let (word, bit) = (word_of(written.intid()), 1 << (written.intid() % 32));
+            touched |= 1 << self.shared.summary_bit(word);
             match word.checked_sub(1) {
                 None => one.take_back(bit, written, now, folded),
                 Some(index) => {
-                    if let Some(spis) = self.spis.get_mut(index as usize) {
+                    if let Some(spis) = self.shared.get_mut(index as usize) {
                         spis.take_back(bit, written, now, folded);
                     }
                 }
@@ -112,14 +113,21 @@ impl Controller {
             one.settle(self.groups);
         }
         if touched > 1 {
-            self.settle_spis(touched >> 1, vcpu, folded);
+            self.settle_shared(touched, vcpu, folded);
         }
     }
 
-    /// Settles the banks of SPIs in `touched` after `vcpu` gave some back.
-    pub(crate) fn settle_spis(&mut self, touched: u32, vcpu: VcpuId, folded: &mut Folded) {
-        for number in set_bits(touched) {
+    /// Settles the banks in `touched`, a set of [summary
+    /// bits](crate::shared::Shared::summary_bit), after `vcpu` gave some of their
+    /// interrupts back.
+    pub(crate) fn settle_shared(&mut self, touched: u64, vcpu: VcpuId, folded: &mut Folded) {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+        let spis = touched as u32 >> 1;
+        for number in set_bits(spis) {
             self.spis_changed(number as usize, 0, &mut folded.kicks);
+        }
+        if touched >> 32 != 0 {
+            self.settle_lpis((touched >> 32) as u32, folded);
         }
         folded.kicks.remove(vcpu);
     }
@@ -164,7 +172,7 @@ impl Controller {
             return;
         };
         let active = one.interface.claims.iter().filter_map(|intid| {
-            let bank = one.bank_of(intid, &self.spis)?;
+            let bank = one.bank_of(intid, &self.shared)?;
             let (priority, active, group1) = bank.rank(intid % 32);
             // They nest by group priority.
             let running = priority & one.interface.preemption_mask(group1);
@@ -190,7 +198,7 @@ impl Controller {
             one.settle(self.groups);
             return;
         };
-        let Some(spis) = self.spis.get_mut(index) else {
+        let Some(spis) = self.shared.get_mut(index) else {
             return;
         };
         if spis.bank.active & bit != 0 {

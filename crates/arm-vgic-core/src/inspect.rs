@@ -21,7 +21,7 @@ pub struct InterruptView {
 impl Controller {
     /// Returns the numbers of all shared interrupts that exist.
     pub fn spi_intids(&self) -> impl Iterator<Item = IntId> + use<> {
-        let banks = u32::try_from(self.spis.len()).unwrap_or_default();
+        let banks = u32::try_from(self.shared.spis.len()).unwrap_or_default();
         (32..32 * (banks + 1)).map_while(IntId::new)
     }
 
@@ -30,7 +30,7 @@ impl Controller {
     #[must_use]
     pub fn inspect(&self, vcpu: VcpuId, intid: IntId) -> Option<InterruptView> {
         let one = self.vcpus.get(vcpu.index())?;
-        let bank = one.bank_of(intid.raw(), &self.spis)?;
+        let bank = one.bank_of(intid.raw(), &self.shared)?;
         let number = intid.raw() % 32;
         let is_set = |word: u32| word >> number & 1 != 0;
         Some(InterruptView {

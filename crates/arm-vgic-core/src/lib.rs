@@ -41,11 +41,13 @@ mod kicks;
 mod lines;
 mod linked;
 mod list_register;
+mod lpi;
 mod overflow;
 mod private;
 mod refresh;
 mod regs;
 mod sgi;
+mod shared;
 mod spi;
 
 pub use bank::set_bits;
@@ -58,6 +60,7 @@ pub use inspect::InterruptView;
 pub use irq_register::{BitRegister, IrqRegister};
 pub use kicks::{Kicks, KicksIter, MAX_VCPUS};
 pub use list_register::ListRegister;
+pub use lpi::MAX_LPIS;
 pub use sgi::SgiFilter;
 
 #[cfg(doctest)]

@@ -56,7 +56,7 @@ impl Controller {
         let mut kicks = Kicks::NONE;
         let (word, bit) = place(intid);
         if let Some(index) = word.checked_sub(1)
-            && let Some(spis) = self.spis.get_mut(index)
+            && let Some(spis) = self.shared.spis.get_mut(index)
         {
             let touched = change(&mut spis.bank, bit & spis.valid);
             self.spis_changed(index, touched, &mut kicks);

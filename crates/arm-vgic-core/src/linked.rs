@@ -27,7 +27,7 @@ impl Controller {
             one.and_then(|one| one.physical.get_mut((intid.raw() % 16) as usize))
         } else if intid.is_spi() && physical.is_spi() {
             let spis = place(intid).0.checked_sub(1);
-            let spis = spis.and_then(|index| self.spis.get_mut(index));
+            let spis = spis.and_then(|index| self.shared.spis.get_mut(index));
             spis.and_then(|spis| spis.physical.get_mut((intid.raw() % 32) as usize))
         } else {
             None
@@ -59,7 +59,7 @@ impl Controller {
                 one.settle(self.groups);
             }
             Some(index) => {
-                let spis = self.spis.get_mut(index)?;
+                let spis = self.shared.spis.get_mut(index)?;
                 if spis.bank.unlink(bit) == 0 {
                     return None;
                 }
@@ -77,7 +77,7 @@ impl Controller {
     #[must_use]
     pub fn is_linked_pending(&self, vcpu: VcpuId, intid: IntId) -> bool {
         let bank = self.vcpus.get(vcpu.index());
-        bank.and_then(|one| one.bank_of(intid.raw(), &self.spis))
+        bank.and_then(|one| one.bank_of(intid.raw(), &self.shared))
             .is_some_and(|bank| {
                 bank.linked & bank.line & !bank.active & !bank.listed & place(intid).1 != 0
             })
@@ -90,13 +90,13 @@ impl Controller {
     pub fn link(&self, vcpu: VcpuId, intid: IntId) -> Option<IntId> {
         let one = self.vcpus.get(vcpu.index())?;
         let (word, bit) = place(intid);
-        if one.bank_of(intid.raw(), &self.spis)?.linked & bit == 0 {
+        if one.bank_of(intid.raw(), &self.shared)?.linked & bit == 0 {
             return None;
         }
         let physical = match word.checked_sub(1) {
             None => one.physical.get((intid.raw() % 16) as usize)?,
             Some(index) => self
-                .spis
+                .shared
                 .get(index)?
                 .physical
                 .get((intid.raw() % 32) as usize)?,
@@ -109,7 +109,7 @@ impl Controller {
     #[cold]
     pub(crate) fn hand_back_released(&mut self, folded: &mut Folded) {
         for index in crate::set_bits(self.released) {
-            if let Some(spis) = self.spis.get_mut(index as usize)
+            if let Some(spis) = self.shared.spis.get_mut(index as usize)
                 && spis.hand_back_released(folded)
             {
                 self.released &= !(1 << index);

@@ -3,7 +3,7 @@
 use crate::cpu_interface::MAX_LRS;
 use crate::private::Private;
 use crate::regs::vmcr;
-use crate::spi::SpiBank;
+use crate::shared::Shared;
 
 /// The interrupts to put into list registers.
 pub(crate) struct Selection {
@@ -49,14 +49,14 @@ impl Key {
 
 /// Chooses the best `room` of the claims of `one`, which are more than that.
 #[cold]
-pub(crate) fn select(one: &Private, spis: &[SpiBank], room: usize) -> Selection {
+pub(crate) fn select(one: &Private, shared: &Shared, room: usize) -> Selection {
     let room = room.min(MAX_LRS);
     let vmcr = one.interface.vmcr;
     let mut best = [Key::LAST; MAX_LRS];
     let mut best_pending = Key::LAST;
     let (mut pending_count, mut active_count) = (0usize, 0usize);
     for intid in one.interface.claims.iter() {
-        let Some(bank) = one.bank_of(intid, spis) else {
+        let Some(bank) = one.bank_of(intid, shared) else {
             continue;
         };
         let (priority, active, group1) = bank.rank(intid % 32);
@@ -66,7 +66,10 @@ pub(crate) fn select(one: &Private, spis: &[SpiBank], room: usize) -> Selection 
         } else {
             vmcr & enabled == 0
         };
-        #[expect(clippy::cast_possible_truncation, reason = "claims are below 1024")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "there are no INTIDs from 65536"
+        )]
         let mut key = Key {
             idle,
             priority,

@@ -3,17 +3,19 @@
 use alloc::boxed::Box;
 
 use crate::bank::{Bank, Groups, Sent};
-use crate::claims::Claims;
 use crate::cpu_interface::CpuInterface;
 use crate::list_register::ListRegister;
+use crate::lpi::word_of;
 use crate::sgi::Sources;
-use crate::spi::SpiBank;
+use crate::shared::Shared;
 
 /// The interrupts and the CPU interface of one vCPU.
 #[derive(Clone, Debug)]
 pub(crate) struct Private {
     /// Interrupts are forwarded.
     pub(crate) awake: bool,
+    /// LPIs can become pending.
+    pub(crate) lpis_enabled: bool,
     pub(crate) bank: Bank,
     /// The physical interrupts behind linked PPIs.
     pub(crate) physical: [u16; 16],
@@ -30,6 +32,7 @@ impl Private {
     pub(crate) fn new() -> Self {
         Self {
             awake: true,
+            lpis_enabled: false,
             bank: Bank::new(Self::SGIS),
             physical: [0; 16],
             sources: None,
@@ -46,11 +49,12 @@ impl Private {
     /// Resets everything but the wires and the links to physical interrupts.
     pub(crate) fn reset(&mut self) {
         self.awake = true;
+        self.lpis_enabled = false;
         self.bank.reset(Self::SGIS);
         if let Some(sources) = &mut self.sources {
             **sources = Sources::default();
         }
-        self.interface.claims = Claims::NONE;
+        self.interface.claims.clear();
         self.reset_interface();
     }
 
@@ -113,10 +117,10 @@ impl Private {
     }
 
     /// Returns the bank of the interrupt `intid` as this vCPU sees it.
-    pub(crate) fn bank_of<'a>(&'a self, intid: u32, spis: &'a [SpiBank]) -> Option<&'a Bank> {
-        match (intid as usize / 32).checked_sub(1) {
+    pub(crate) fn bank_of<'a>(&'a self, intid: u32, shared: &'a Shared) -> Option<&'a Bank> {
+        match (word_of(intid) as usize).checked_sub(1) {
             None => Some(&self.bank),
-            Some(index) => spis.get(index).map(|spis| &spis.bank),
+            Some(index) => shared.get(index).map(|bank| &bank.bank),
         }
     }
 }

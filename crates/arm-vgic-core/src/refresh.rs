@@ -11,6 +11,7 @@ use crate::cpu_interface::CpuInterface;
 use crate::flush::hand_out_all;
 use crate::fold::Folded;
 use crate::ich::IchRegs;
+use crate::lpi::word_of;
 use crate::regs::hcr;
 
 impl Controller {
@@ -42,7 +43,7 @@ impl Controller {
             if let Some(one) = self.vcpus.get_mut(vcpu.index())
                 && one.interface.claims.fit(one.interface.free())
             {
-                hand_out_all(one, &mut self.spis, self.groups, ich);
+                hand_out_all(one, &mut self.shared, self.groups, ich);
                 return;
             }
         }
@@ -58,7 +59,7 @@ impl Controller {
             return;
         };
         let mut listed = one.interface.listed;
-        let mut touched_spis = 0u32;
+        let mut touched = 0u64;
         while listed != 0 {
             let n = listed.trailing_zeros();
             listed &= listed - 1;
@@ -66,7 +67,7 @@ impl Controller {
                 continue;
             };
             let now = ich.read_lr(n as usize);
-            let (word, number) = (written.intid() / 32, written.intid() % 32);
+            let (word, number) = (word_of(written.intid()), written.intid() % 32);
             let bit = 1 << number;
             let entry = match word.checked_sub(1) {
                 None => {
@@ -82,14 +83,14 @@ impl Controller {
                     }
                 }
                 Some(index) => {
-                    let Some(spis) = self.spis.get_mut(index as usize) else {
+                    let Some(spis) = self.shared.get_mut(index as usize) else {
                         continue;
                     };
                     if !now.is_inactive() && spis.bank.stale & bit == 0 {
                         continue;
                     }
                     spis.take_back(bit, written, now, folded);
-                    touched_spis |= 1 << index;
+                    touched |= 1 << self.shared.summary_bit(word);
                     one.interface.listed &= !(1 << n);
                     now
                 }
@@ -101,8 +102,8 @@ impl Controller {
                 ich.write_lr(n as usize, entry);
             }
         }
-        if touched_spis != 0 {
-            self.settle_spis(touched_spis, vcpu, folded);
+        if touched != 0 {
+            self.settle_shared(touched, vcpu, folded);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Shared interrupts: whose they are, now and next.
 
-use vm_contract::VcpuId;
+use vm_contract::{IntId, VcpuId};
 
 use crate::bank::{Bank, Groups, Returned, set_bits};
 use crate::cpu_interface::CpuInterface;
@@ -137,6 +137,12 @@ impl SpiBank {
         now: ListRegister,
         folded: &mut Folded,
     ) {
+        // An LPI is never active, whatever its list register says.
+        let now = if written.intid() < IntId::LPI_BASE {
+            now
+        } else {
+            now.without_active()
+        };
         match self.bank.take_back(bit, written, now) {
             Returned::Settled => {}
             Returned::PhysicalActive => self.give_physical_back(bit, folded),
@@ -200,12 +206,17 @@ impl SpiBank {
         }
     }
 
+    /// Returns the interrupts that are routed to `vcpu`.
+    pub(crate) fn going_to(&self, vcpu: VcpuId) -> u32 {
+        let there = (0..32u32).zip(&self.target);
+        let there = there.filter(|(_, target)| u16::from(**target) == vcpu.raw());
+        self.routed & there.fold(0, |bits, (number, _)| bits | 1 << number)
+    }
+
     /// Notes that `vcpu` woke up or went to sleep. Returns the interrupts that go
     /// there.
     pub(crate) fn set_awake(&mut self, vcpu: VcpuId, awake: bool) -> u32 {
-        let there = (0..32u32).zip(&self.target);
-        let there = there.filter(|(_, target)| u16::from(**target) == vcpu.raw());
-        let there = self.routed & there.fold(0, |bits, (number, _)| bits | 1 << number);
+        let there = self.going_to(vcpu);
         if awake {
             self.reachable |= there;
         } else {

@@ -45,6 +45,7 @@ pub enum VgicError {
 /// `Vgic` can. Like it, it has no locks and sends nothing: every change returns
 /// the [`Kicks`] that are due.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Vgic {
     pub(crate) core: Controller,
     /// The bytes of `GICD_ITARGETSR<n>`, from SPI 32.

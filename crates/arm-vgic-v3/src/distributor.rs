@@ -80,7 +80,15 @@ impl Vgic {
 
     fn distributor_type(&self) -> u32 {
         let lines = u32::try_from(self.core.spi_bank_count()).unwrap_or_default();
-        lines | gicd::TYPER_MBIS | gicd::TYPER_IDBITS_10 | gicd::TYPER_A3V | gicd::TYPER_RSS
+        let lpis = match self.core.lpi_count().checked_ilog2() {
+            None => gicd::TYPER_IDBITS_10,
+            Some(bits) => {
+                gicd::TYPER_LPIS
+                    | gicd::TYPER_IDBITS_14
+                    | bits.saturating_sub(1) << gicd::TYPER_NUM_LPIS_SHIFT
+            }
+        };
+        lines | lpis | gicd::TYPER_MBIS | gicd::TYPER_A3V | gicd::TYPER_RSS
     }
 
     /// Writes GICD_SETSPI_NSR (`asserted`) or GICD_CLRSPI_NSR. Numbers that

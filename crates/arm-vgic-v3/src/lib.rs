@@ -9,7 +9,7 @@
 //! [`Controller::set_pending`], and a vCPU's state goes into a CPU by
 //! [`Controller::load`] and comes out by [`Controller::save`]. Each change says by
 //! [`Kicks`] whose list registers are no longer right. [`arm_vgic_core`] says
-//! when which call is due.
+//! when which call is due. Interrupts that are messages need an [`its::Its`].
 //!
 //! The guest programs its CPU interface (ICC_PMR_EL1, ICC_IGRPEN1_EL1, …) by
 //! itself; only ICC_SGI*R_EL1 trap, through HCR_EL2.IMO and FMO.
@@ -26,6 +26,7 @@ pub mod conformance;
 mod distributor;
 #[cfg(target_os = "none")]
 mod el2;
+pub mod its;
 mod redistributor;
 mod regs;
 mod route;

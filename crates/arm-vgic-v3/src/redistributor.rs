@@ -1,5 +1,7 @@
 //! The redistributors: the GICR frames, with the SGIs and PPIs of each vCPU.
 
+mod lpi;
+
 use arm_vgic_core::{IrqRegister, Kicks};
 use vm_contract::{AccessError, VcpuId, Width};
 
@@ -7,12 +9,15 @@ use crate::affinity::Affinity;
 use crate::regs::{self, gicr};
 use crate::vgic::Vgic;
 
+use lpi::LpiRegisters;
+
 /// What the frames of one vCPU show beside its interrupts.
 #[derive(Clone, Debug)]
 pub(crate) struct Redistributor {
     affinity: Affinity,
     /// The redistributor behind this one, if any, lies in another region.
     pub(crate) ends_region: bool,
+    lpi: LpiRegisters,
 }
 
 impl Redistributor {
@@ -21,6 +26,7 @@ impl Redistributor {
         Self {
             affinity,
             ends_region: false,
+            lpi: LpiRegisters::new(),
         }
     }
 }
@@ -36,14 +42,18 @@ impl Vgic {
             register.check_width(width)?;
             return Ok(self.core.read_register(vcpu, register, width));
         }
-        check_width(offset, width)?;
+        self.check_control_width(offset, width)?;
         Ok(match offset & !3 {
+            regs::CTLR => self.lpi_control(vcpu).into(),
             gicr::IIDR => regs::IIDR_VALUE.into(),
             gicr::TYPER => width.truncate(self.redistributor_type(vcpu)),
             gicr::TYPER_UPPER => self.redistributor_type(vcpu) >> 32,
             gicr::WAKER if self.core.is_awake(vcpu) => 0,
             gicr::WAKER => (gicr::WAKER_PROCESSOR_SLEEP | gicr::WAKER_CHILDREN_ASLEEP).into(),
-            // Reserved, or write-only. GICR_CTLR has nothing to say without LPIs.
+            gicr::PROPBASER..gicr::LPI_TABLES_END if self.core.lpi_count() != 0 => {
+                self.read_lpi_table(vcpu, offset, width)
+            }
+            // Reserved, or write-only.
             aligned => regs::identification(aligned).unwrap_or_default().into(),
         })
     }
@@ -63,11 +73,16 @@ impl Vgic {
             register.check_width(width)?;
             return Ok(self.core.write_register(vcpu, register, width, value));
         }
-        check_width(offset, width)?;
+        self.check_control_width(offset, width)?;
         Ok(match offset {
+            regs::CTLR => self.set_lpi_control(vcpu, value),
             gicr::WAKER => {
                 let asleep = value & u64::from(gicr::WAKER_PROCESSOR_SLEEP) != 0;
                 self.set_awake(vcpu, !asleep)
+            }
+            gicr::PROPBASER..gicr::LPI_TABLES_END if self.core.lpi_count() != 0 => {
+                self.write_lpi_table(vcpu, offset, width, value);
+                Kicks::NONE
             }
             // Read-only or reserved.
             _ => Kicks::NONE,
@@ -83,18 +98,27 @@ impl Vgic {
         u64::from(one.affinity.raw()) << gicr::TYPER_AFFINITY_SHIFT
             | number << gicr::TYPER_PROCESSOR_NUMBER_SHIFT
             | if last { gicr::TYPER_LAST } else { 0 }
+            | if self.core.lpi_count() != 0 {
+                gicr::TYPER_PLPIS
+            } else {
+                0
+            }
     }
-}
 
-/// Checks the width of an access to the RD_base frame. Reserved places take
-/// any.
-fn check_width(offset: u64, width: Width) -> Result<(), AccessError> {
-    let fits = match offset & !3 {
-        gicr::TYPER | gicr::TYPER_UPPER => matches!(width, Width::Word | Width::Dword),
-        regs::CTLR | gicr::IIDR | gicr::WAKER => width == Width::Word,
-        aligned => width == Width::Word || regs::identification(aligned).is_none(),
-    };
-    fits.then_some(()).ok_or(AccessError::InvalidWidth)
+    /// Checks the width of an access to the RD_base frame. Reserved places take
+    /// any.
+    fn check_control_width(&self, offset: u64, width: Width) -> Result<(), AccessError> {
+        let has_lpis = self.core.lpi_count() != 0;
+        let fits = match offset & !3 {
+            gicr::PROPBASER..gicr::LPI_TABLES_END if has_lpis => {
+                matches!(width, Width::Word | Width::Dword)
+            }
+            gicr::TYPER | gicr::TYPER_UPPER => matches!(width, Width::Word | Width::Dword),
+            regs::CTLR | gicr::IIDR | gicr::WAKER => width == Width::Word,
+            aligned => width == Width::Word || regs::identification(aligned).is_none(),
+        };
+        fits.then_some(()).ok_or(AccessError::InvalidWidth)
+    }
 }
 
 /// Splits an offset in the region into a vCPU and an offset in its frames.

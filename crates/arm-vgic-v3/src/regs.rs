@@ -22,6 +22,12 @@ pub(crate) mod gicd {
     pub(crate) const TYPER_MBIS: u32 = 1 << 16;
     /// INTIDs have ten bits.
     pub(crate) const TYPER_IDBITS_10: u32 = 9 << 19;
+    /// INTIDs have 14 bits: up to 8192 LPIs.
+    pub(crate) const TYPER_IDBITS_14: u32 = 13 << 19;
+    /// There are LPIs.
+    pub(crate) const TYPER_LPIS: u32 = 1 << 17;
+    /// There are two to the power of this and one more.
+    pub(crate) const TYPER_NUM_LPIS_SHIFT: u32 = 11;
     /// Affinity level 3 can be other than zero.
     pub(crate) const TYPER_A3V: u32 = 1 << 24;
     /// SGIs reach Aff0 values from 0 to 255.
@@ -43,6 +49,18 @@ pub(crate) mod gicr {
     pub(crate) const TYPER: u64 = 0x0008;
     pub(crate) const TYPER_UPPER: u64 = TYPER + 4;
     pub(crate) const WAKER: u64 = 0x0014;
+    pub(crate) const PROPBASER: u64 = 0x0070;
+    /// One past GICR_PENDBASER, which follows.
+    pub(crate) const LPI_TABLES_END: u64 = 0x0080;
+
+    pub(crate) const CTLR_ENABLE_LPIS: u32 = 1 << 0;
+    /// EnableLPIs can be cleared.
+    pub(crate) const CTLR_CES: u32 = 1 << 1;
+    /// A write of EnableLPIs has not had all its effects.
+    pub(crate) const CTLR_RWP: u32 = 1 << 3;
+
+    /// There are LPIs.
+    pub(crate) const TYPER_PLPIS: u64 = 1 << 0;
 
     /// This is the last redistributor of its region.
     pub(crate) const TYPER_LAST: u64 = 1 << 4;

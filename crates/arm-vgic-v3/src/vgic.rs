@@ -64,12 +64,15 @@ impl Frame {
 /// `Vgic` can. Like it, it has no locks and sends nothing: every change returns
 /// the [`Kicks`] that are due.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Vgic {
     pub(crate) core: Controller,
     pub(crate) affinities: AffinityTable,
     /// `GICD_IROUTER<n>`, from SPI 32.
     pub(crate) routes: Box<[u64]>,
     pub(crate) redistributors: Box<[Redistributor]>,
+    /// How many redistributors wait for the ITS.
+    pub(crate) table_requests: u16,
 }
 
 impl Deref for Vgic {
@@ -104,6 +107,7 @@ impl Vgic {
                 .iter()
                 .map(|&mpidr| Redistributor::new(Affinity::from_mpidr(mpidr)))
                 .collect(),
+            table_requests: 0,
         };
         vgic.reset();
         Ok(vgic)
@@ -154,6 +158,7 @@ impl Vgic {
             let _ = self.core.set_awake(vcpu, false);
         }
         self.reset_routes();
+        self.reset_lpi_registers();
     }
 
     /// Wakes the redistributor of `vcpu`, or lets it sleep, as firmware does by
@@ -249,7 +254,7 @@ impl Vgic {
     }
 
     /// Returns all vCPUs.
-    fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
+    pub(crate) fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
         (0..u16::try_from(self.redistributors.len()).unwrap_or(u16::MAX)).map(VcpuId::new)
     }
 }

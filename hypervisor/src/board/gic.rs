@@ -7,7 +7,7 @@ mod v3;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ID_AA64PFR0_EL1, Readable};
-use arm_vgic_v3::IchRegs;
+use arm_vgic_core::IchRegs;
 use dtb_platform::{Gic, GicVersion, Platform, Trigger};
 use hypervisor::cpu::{PcpuId, PhysicalInterrupt};
 use vm_contract::IntId;

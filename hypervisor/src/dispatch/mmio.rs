@@ -2,7 +2,7 @@
 //! and nothing at all.
 
 use arm_vcpu::{AxVCpuHal, MmioRead, MmioWrite};
-use arm_vgic_v3::{Frame, Kicks, Vgic};
+use arm_vgic_core::Kicks;
 use vm_contract::{AccessError, DeviceContext, GuestPhysAddr, IntId, VcpuId, Width};
 
 use super::Outcome;
@@ -10,6 +10,10 @@ use crate::cpu::Cpu;
 use crate::vcpu::Vcpu;
 use crate::vm::Line;
 use crate::vm::bus::{Hit, SharedDevice, Target};
+use crate::vm::vgic::{Frame, Vgic};
+
+/// Where GICC_DIR lies in its page.
+const GICC_DIR: u64 = 0;
 
 /// Answers a load.
 #[inline]
@@ -22,7 +26,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
         Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
             device.read(context, hit.offset, width)
         }),
-        Place::Empty => Ok(0),
+        Place::Empty | Place::Deactivation(_) => Ok(0),
         Place::Nothing => {
             let far = Some(read.virtual_address());
             vcpu.arch.inject_data_abort(far, false);
@@ -49,7 +53,11 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
         Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
             device.write(context, hit.offset, width, value)
         }),
-        Place::Empty => Ok(()),
+        Place::Deactivation(GICC_DIR) if width == Width::Word => {
+            vcpu.deactivate_interrupt(cpu, value);
+            Ok(())
+        }
+        Place::Empty | Place::Deactivation(_) => Ok(()),
         // Firmware lies in read-only memory, which ignores writes.
         Place::Nothing if vcpu.vm.ram().contains(address) => Ok(()),
         Place::Nothing => {
@@ -66,6 +74,8 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
 enum Place {
     /// A register of the interrupt controller, by frame and offset.
     Vgic(Frame, u64),
+    /// The page with GICC_DIR, by offset.
+    Deactivation(u64),
     Device(Hit),
     Empty,
     Nothing,
@@ -79,10 +89,8 @@ fn find<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, address: GuestPhysAddr, width: Width) 
     };
     match bus.target(hit) {
         Some(Target::Device { .. }) => Place::Device(hit),
-        Some(Target::Distributor) => Place::Vgic(Frame::Distributor, hit.offset),
-        Some(Target::Redistributors { first_byte }) => {
-            Place::Vgic(Frame::Redistributors, first_byte + hit.offset)
-        }
+        Some(Target::Vgic { frame, first_byte }) => Place::Vgic(*frame, first_byte + hit.offset),
+        Some(Target::DeactivationPage) => Place::Deactivation(hit.offset),
         Some(Target::Empty) => Place::Empty,
         None => Place::Nothing,
     }

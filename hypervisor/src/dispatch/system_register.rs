@@ -2,6 +2,7 @@
 //! the interrupt controller and those of the physical timer.
 
 use arm_vcpu::{SystemRegister, SystemRegisterRead, SystemRegisterWrite};
+use arm_vgic_core::Kicks;
 use arm_vgic_v3::SgiRegister;
 
 use super::Outcome;
@@ -31,9 +32,17 @@ pub(super) fn write<C: Cpu>(
     let (register, value) = (write.register(), write.value());
     if let Some(sgi) = sgi_register(register) {
         let id = vcpu.id();
-        vcpu.vm()
-            .with_vgic(Some(id), |vgic| ((), vgic.send_sgi(id, sgi, value)));
-    } else if register == SystemRegister::ICC_DIR_EL1 {
+        let exists = vcpu
+            .vm()
+            .with_vgic(Some(id), |vgic| match vgic.send_sgi(id, sgi, value) {
+                Some(kicks) => (true, kicks),
+                None => (false, Kicks::NONE),
+            });
+        if !exists {
+            vcpu.arch.inject_undefined();
+            return Outcome::Resume;
+        }
+    } else if register == SystemRegister::ICC_DIR_EL1 && vcpu.vm().has_gic_registers() {
         vcpu.deactivate_interrupt(cpu, value);
     } else if vcpu.physical_timer.write(register, value, cpu.now_ticks()) {
         let now = cpu.now_ticks();

@@ -2,7 +2,7 @@
 //! locked.
 
 use arm_vcpu::AxVCpuHal;
-use arm_vgic_v3::Kicks;
+use arm_vgic_core::Kicks;
 use vm_contract::{IntId, VcpuId, VmId};
 
 use crate::console::Console;

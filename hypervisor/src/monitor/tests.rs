@@ -262,7 +262,7 @@ fn interrupts_of_a_vm_are_listed() {
     assert!(!answer.contains("\r\n27 "), "{answer}");
     rig.enable_interrupts(0);
     let vm = rig.vm(0);
-    let pending = |vgic: &mut arm_vgic_v3::Vgic| {
+    let pending = |vgic: &mut crate::vm::vgic::Vgic| {
         let kicks = vgic.set_pending(VcpuId::new(0), vm_contract::IntId::spi(5).expect("an SPI"));
         ((), kicks)
     };

@@ -18,6 +18,7 @@ const PATIENCE: u32 = 16;
 
 impl<H: AxVCpuHal> Scheduler<H> {
     /// Sends vCPUs that wait here to CPUs where they need not, or not as long.
+    #[inline]
     pub(super) fn balance(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
         if self.load() < 2 {
             hypervisor.cpus().publish_load(here, self.load(), 0);

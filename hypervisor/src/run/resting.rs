@@ -77,6 +77,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
     }
 
     /// Looks at number `index`; `false` if it has left.
+    #[inline]
     fn attend_to(&mut self, hypervisor: &Hypervisor<H>, index: usize, now: u64) -> bool {
         let rest = self.queue.rest(index);
         let Some(vcpu) = self.queue.get_mut(index) else {

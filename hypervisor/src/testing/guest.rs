@@ -12,7 +12,7 @@ use arm_vcpu::{
     AxVCpuHal, CpuFeatures, DebugRegisters, GuestSystemRegisters, LiveRegister, RawExit,
     SystemRegister, TimerState, TrapFrame,
 };
-use arm_vgic_v3::{FakeIch, Group};
+use arm_vgic_core::{FakeIch, Group};
 
 use super::baton::Mood;
 use super::board::FakeBoard;

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use std::sync::{Mutex, MutexGuard};
 
-use arm_vgic_v3::{FakeIch, IchRegs, ListRegister};
+use arm_vgic_core::{FakeIch, IchRegs, ListRegister};
 
 /// One CPU's virtual CPU interface: EL2's side is [`IchRegs`], the guest's is
 /// what [`lock`](Self::lock) returns.

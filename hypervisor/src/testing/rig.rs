@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use arm_vgic_v3::{Frame, Kicks};
+use arm_vgic_core::Kicks;
 use dtb_platform::{BootModule, Placement};
 use vm_contract::{GuestMemory, GuestPhysAddr, VcpuId, Width};
 
@@ -24,6 +24,7 @@ use crate::machine::{Hypervisor, MachineParts};
 use crate::run::Scheduler;
 use crate::sched::Message;
 use crate::vm::Vm;
+use crate::vm::vgic::{Frame, HostGic};
 
 /// More steps than any test needs.
 const MOST_ROUNDS: usize = 10_000;
@@ -41,6 +42,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) shares: &'a [(u32, u8)],
     /// Whether guests are firmware rather than kernels.
     pub(crate) firmware: bool,
+    pub(crate) gic: HostGic,
     pub(crate) lr_count: usize,
     /// Where memory comes from; a pool of its own if `None`.
     pub(crate) pool: Option<Arc<FramePool>>,
@@ -53,6 +55,7 @@ impl Default for Plan<'_> {
             floating: false,
             shares: &[],
             firmware: false,
+            gic: HostGic::V3,
             lr_count: 4,
             pool: None,
         }
@@ -113,7 +116,7 @@ impl Rig {
             (config.name.clone(), Some(config))
         });
         let hypervisor = Arc::new(Hypervisor::new(MachineParts {
-            builder: builder(board, console, pool),
+            builder: builder(board, plan.gic, console, pool),
             cpu_count,
             slice_ms: SLICE_MS,
             vms: vms.collect(),
@@ -278,6 +281,7 @@ impl Rig {
 
     /// Does to a VM's interrupt controller what its guest's drivers would: all
     /// private interrupts and the first shared ones are in Group 1 and enabled.
+    /// A GICv3's, that is.
     pub(crate) fn enable_interrupts(&self, vm: usize) {
         const GICD_CTLR: u64 = 0;
         const IGROUPR: u64 = 0x80;

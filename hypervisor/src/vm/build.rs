@@ -5,11 +5,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64};
 
 use arm_vcpu::IdRegisters;
-use arm_vgic_v3::{Vgic, VgicConfig, VgicError};
-use dtb_platform::layout;
+use dtb_platform::layout::{self, REDISTRIBUTOR_BYTES};
 use dtb_platform::{BootModule, GuestGic, GuestTree, TreeError, VmConfig};
 use primecell_devices::{Pl011, Pl031};
-use s2_mmu::{MapError, Permissions, Stage2Config};
+use s2_mmu::{MapError, PAGE_BYTES, Permissions, Stage2Config};
 use thiserror::Error;
 use vm_contract::{GuestPhysAddrRange, HostPhysAddrRange, IntId, VcpuId, VmId};
 
@@ -18,8 +17,9 @@ use super::clock::SystemClock;
 use super::mailbox::VcpuMailbox;
 use super::memory::{GuestRam, OutOfMemory};
 use super::power::Power;
-use super::space::{Space, Vmids};
+use super::space::{PassedDevice, Space, Vmids};
 use super::time::{self, CpuTime};
+use super::vgic::{Frame, HostGic, Vgic, VgicError};
 use super::{BootImages, GUEST_CONDUIT, Member, VcpuFacts, Vm};
 use crate::console::{Console, GuestSerial};
 use crate::cpu::Machine;
@@ -75,6 +75,8 @@ pub struct HostFacts {
     pub id_registers: Arc<IdRegisters>,
     /// MIDR_EL1.
     pub midr: u64,
+    /// The interrupt controller.
+    pub gic: HostGic,
     /// The physical interrupt of the virtual timer.
     pub virtual_timer: IntId,
     /// The time of day, in seconds since the epoch.
@@ -127,14 +129,14 @@ impl VmBuilder {
         let mut ram = GuestRam::new(Arc::clone(&self.pool));
         ram.add(memory.start, memory.size(), Permissions::all())?;
         let stolen_time = usize::from(vcpu_count) * time::STRIDE_BYTES;
-        let stolen_time = stolen_time.next_multiple_of(s2_mmu::PAGE_BYTES);
+        let stolen_time = stolen_time.next_multiple_of(PAGE_BYTES);
         ram.add(layout::STOLEN_TIME.start, stolen_time, Permissions::READ)?;
         let plan = match config.boot {
             BootModule::Kernel(_) => {
                 Layout::plan(image, ramdisk.map(|bytes| bytes.len() as u64), span)?
             }
             BootModule::Firmware(_) => {
-                let size = image.len().next_multiple_of(s2_mmu::PAGE_BYTES);
+                let size = image.len().next_multiple_of(PAGE_BYTES);
                 if size > layout::FIRMWARE.size() || (memory.size() as u64) < TREE_BYTES {
                     return Err(LoadError::DoesNotFit.into());
                 }
@@ -161,18 +163,11 @@ impl VmBuilder {
             Arc::clone(&self.vmids),
             Arc::clone(&self.pool),
             ram,
+            self.passed_device().as_slice(),
         )?;
 
-        let regions = layout::redistributor_regions(vcpu_count);
-        let vgic = Vgic::new(&VgicConfig {
-            affinities: &affinities,
-            spi_count: SPI_COUNT,
-        })?
-        .with_redistributor_regions(
-            regions
-                .iter()
-                .map(|region| region.size() / layout::REDISTRIBUTOR_BYTES),
-        );
+        let regions = self.redistributor_regions(vcpu_count);
+        let vgic = self.vgic(&affinities, &regions)?;
         let clock = SystemClock::new(self.machine, self.host.now_seconds);
         let serial = GuestSerial::new(Arc::clone(&self.console), id);
         let serial = Arc::new(DeviceLock::new(Pl011::new(
@@ -180,12 +175,7 @@ impl VmBuilder {
             serial,
         )));
         let rtc = Arc::new(DeviceLock::new(Pl031::new(layout::RTC.range.start, clock)));
-        bus.add(layout::GIC_DISTRIBUTOR, Target::Distributor)?;
-        let mut first_byte = 0;
-        for region in &regions {
-            bus.add(*region, Target::Redistributors { first_byte })?;
-            first_byte += region.size() as u64;
-        }
+        add_gic(&mut bus, self.host.gic, &regions)?;
         bus.add(
             layout::UART.range,
             Target::Device {
@@ -204,11 +194,7 @@ impl VmBuilder {
         let mut tree = GuestTree::virt(
             &affinities,
             core::slice::from_ref(&memory),
-            GuestGic::V3 {
-                distributor: layout::GIC_DISTRIBUTOR,
-                redistributors: &regions,
-                its: None,
-            },
+            self.guest_gic(&regions),
         );
         tree.psci = GUEST_CONDUIT;
         tree.bootargs = config.bootargs.as_deref();
@@ -260,6 +246,58 @@ impl VmBuilder {
         })
     }
 
+    /// Returns where the redistributors of a GICv3 lie for the guest.
+    fn redistributor_regions(&self, vcpu_count: u16) -> Vec<GuestPhysAddrRange> {
+        match self.host.gic {
+            HostGic::V2 { .. } => Vec::new(),
+            HostGic::V3 => layout::redistributor_regions(vcpu_count),
+        }
+    }
+
+    fn vgic(&self, affinities: &[u64], regions: &[GuestPhysAddrRange]) -> Result<Vgic, VgicError> {
+        Ok(match self.host.gic {
+            HostGic::V2 { .. } => Vgic::V2(arm_vgic_v2::Vgic::new(&arm_vgic_v2::VgicConfig {
+                vcpu_count: affinities.len(),
+                spi_count: SPI_COUNT,
+            })?),
+            HostGic::V3 => {
+                let vgic = arm_vgic_v3::Vgic::new(&arm_vgic_v3::VgicConfig {
+                    affinities,
+                    spi_count: SPI_COUNT,
+                })?;
+                let frames = |region: &GuestPhysAddrRange| region.size() / REDISTRIBUTOR_BYTES;
+                Vgic::V3(vgic.with_redistributor_regions(regions.iter().map(frames)))
+            }
+        })
+    }
+
+    /// Returns what the guest uses of the machine's GIC by itself: the CPU
+    /// interface of a GICv2, but for the page with GICC_DIR.
+    fn passed_device(&self) -> Option<PassedDevice> {
+        match self.host.gic {
+            HostGic::V2 { cpu_interface } => Some(PassedDevice {
+                start: layout::GIC_CPU_INTERFACE.start,
+                registers: HostPhysAddrRange::from_start_size(cpu_interface, PAGE_BYTES),
+            }),
+            HostGic::V3 => None,
+        }
+    }
+
+    const fn guest_gic<'a>(&self, redistributors: &'a [GuestPhysAddrRange]) -> GuestGic<'a> {
+        let distributor = layout::GIC_DISTRIBUTOR;
+        match self.host.gic {
+            HostGic::V2 { .. } => GuestGic::V2 {
+                distributor,
+                cpu: layout::GIC_CPU_INTERFACE,
+            },
+            HostGic::V3 => GuestGic::V3 {
+                distributor,
+                redistributors,
+                its: None,
+            },
+        }
+    }
+
     fn memory_range(&self, config: &VmConfig) -> Result<GuestPhysAddrRange, BuildError> {
         let too_large = BuildError::MemoryTooLarge(self.host.stage2.ipa_bits());
         let start = usize::from(layout::RAM.start);
@@ -273,6 +311,29 @@ impl VmBuilder {
             .ok_or(too_large)?;
         Ok(GuestPhysAddrRange::new(start.into(), end.into()))
     }
+}
+
+/// Puts the interrupt controller into the address map.
+fn add_gic(bus: &mut Bus, gic: HostGic, regions: &[GuestPhysAddrRange]) -> Result<(), Overlap> {
+    let frame = match gic {
+        HostGic::V2 { .. } => {
+            let trapped = GuestPhysAddrRange {
+                start: layout::GIC_CPU_INTERFACE.start + PAGE_BYTES,
+                end: layout::GIC_CPU_INTERFACE.end,
+            };
+            bus.add(trapped, Target::DeactivationPage)?;
+            Frame::DistributorV2
+        }
+        HostGic::V3 => Frame::Distributor,
+    };
+    let target = |frame, first_byte| Target::Vgic { frame, first_byte };
+    bus.add(layout::GIC_DISTRIBUTOR, target(frame, 0))?;
+    let mut first_byte = 0;
+    for region in regions {
+        bus.add(*region, target(Frame::Redistributors, first_byte))?;
+        first_byte += region.size() as u64;
+    }
+    Ok(())
 }
 
 /// Describes the vCPUs, each at its first home.

@@ -7,6 +7,7 @@ use vm_contract::{
     AccessError, BaseDeviceOps, DeviceContext, GuestPhysAddr, GuestPhysAddrRange, IntId, Width,
 };
 
+use super::vgic::Frame;
 use crate::lock::{RankedLock, rank};
 
 /// A device behind its own lock, shared by the bus and whoever feeds it.
@@ -69,14 +70,17 @@ impl<D: BaseDeviceOps> SharedDevice for DeviceLock<D> {
 /// What lies in a window of the address map.
 #[derive(Clone)]
 pub enum Target {
-    /// The distributor of the VM's interrupt controller.
-    Distributor,
-    /// A region of redistributor frames; `first_byte` bytes of frames lie in
-    /// regions before it.
-    Redistributors {
-        /// Offset of the region in the sequence of all frames.
+    /// A part of the VM's interrupt controller, from its `first_byte` on: frames
+    /// of redistributors lie in several regions.
+    Vgic {
+        /// The part.
+        frame: Frame,
+        /// Offset of the window there.
         first_byte: u64,
     },
+    /// What of a GICv2's CPU interface the guest does not reach by itself: the page
+    /// with GICC_DIR, and nothing behind it.
+    DeactivationPage,
     /// Nothing but an answer: reads as zero, ignores writes.
     Empty,
     /// A device and the interrupt it drives.
@@ -192,11 +196,13 @@ mod tests {
         let mut bus = Bus::default();
         bus.add(
             range(0x3000, 0x4000),
-            Target::Redistributors { first_byte: 0 },
+            Target::Vgic {
+                frame: Frame::Redistributors,
+                first_byte: 0,
+            },
         )
         .expect("free");
-        bus.add(range(0x1000, 0x2000), Target::Distributor)
-            .expect("free");
+        bus.add(range(0x1000, 0x2000), Target::Empty).expect("free");
         bus
     }
 
@@ -227,8 +233,8 @@ mod tests {
     #[test]
     fn windows_never_overlap() {
         let mut bus = bus();
-        let clash = bus.add(range(0x1800, 0x3800), Target::Distributor);
+        let clash = bus.add(range(0x1800, 0x3800), Target::Empty);
         assert_eq!(clash, Err(Overlap(GuestPhysAddr::from(0x1800))));
-        assert_eq!(bus.add(range(0x2000, 0x3000), Target::Distributor), Ok(()));
+        assert_eq!(bus.add(range(0x2000, 0x3000), Target::Empty), Ok(()));
     }
 }

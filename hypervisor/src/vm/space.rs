@@ -8,7 +8,7 @@ use dtb_platform::layout;
 use s2_mmu::{
     Attributes, HwVmid, LeafSize, MapError, Stage2, Stage2Config, Stage2Tlb, VmidAllocator,
 };
-use vm_contract::{GuestPhysAddrRange, HostPhysAddr};
+use vm_contract::{GuestPhysAddr, GuestPhysAddrRange, HostPhysAddr, HostPhysAddrRange};
 
 use super::build::BuildError;
 use super::memory::GuestRam;
@@ -18,6 +18,15 @@ use crate::lock::{RankedLock, rank};
 
 /// The VMIDs of the machine.
 pub type Vmids = RankedLock<VmidAllocator, { rank::VMIDS }>;
+
+/// Registers of the machine that a guest uses without the hypervisor.
+#[derive(Clone, Copy, Debug)]
+pub struct PassedDevice {
+    /// Where the guest finds them.
+    pub start: GuestPhysAddr,
+    /// Where they are: whole pages.
+    pub registers: HostPhysAddrRange,
+}
 
 /// RAM, stage 2 and VMID of one VM.
 pub struct Space {
@@ -31,7 +40,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Maps `ram`.
+    /// Maps `ram`, and what the guest has of the machine's devices.
     ///
     /// # Errors
     /// Too many VMs, or no memory for the tables. What was taken is given back.
@@ -41,8 +50,9 @@ impl Space {
         vmids: Arc<Vmids>,
         pool: Arc<FramePool>,
         ram: GuestRam,
+        devices: &[PassedDevice],
     ) -> Result<Self, BuildError> {
-        let budget = table_frames(&ram, config);
+        let budget = table_frames(&ram, config) + devices.len() * MOST_TABLES_PER_DEVICE;
         let vmid = vmids.lock().allocate().ok_or(BuildError::NoVmid)?;
         let tables = TableFrames::new(pool, budget);
         let stage2 = match Stage2::new(tables, config, vmid) {
@@ -60,11 +70,11 @@ impl Space {
             vmids,
             machine,
         };
-        space.map_all()?;
+        space.map_all(devices)?;
         Ok(space)
     }
 
-    fn map_all(&self) -> Result<(), MapError> {
+    fn map_all(&self, devices: &[PassedDevice]) -> Result<(), MapError> {
         let tlb = &mut MachineTlb(self.machine);
         let Some(stage2) = &self.stage2 else {
             return Ok(());
@@ -80,6 +90,10 @@ impl Space {
                 frames.size_bytes as u64,
                 attributes,
             )?;
+        }
+        for PassedDevice { start, registers } in devices {
+            let size = registers.size() as u64;
+            stage2.map(tlb, *start, registers.start, size, Attributes::DEVICE)?;
         }
         Ok(())
     }
@@ -123,6 +137,9 @@ impl Drop for Space {
         self.vmids.lock().free(self.vmid);
     }
 }
+
+/// How many tables, below the root, lead to a device that lies within 2 MiB.
+const MOST_TABLES_PER_DEVICE: usize = 3;
 
 /// Returns how many frames of tables a VM with this memory may take: enough to
 /// map all of it page by page.

@@ -1,6 +1,7 @@
 //! Linux as a guest.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use dtb_platform::GicVersion;
 
 use super::suite::{Run, Test, Verdict};
 use crate::run::console::PROMPT;
@@ -31,8 +32,15 @@ const COMPLAINTS: [&str; 12] = [
     "failed to come online",
 ];
 
+/// What Linux logs about an interrupt translation service that serves it.
+const ITS_REPORTS: [&str; 3] = [
+    "ITS [mem 0x08080000-0x0809ffff]",
+    " Devices @",
+    "using LPI property table",
+];
+
 /// Separates a command's own output from the kernel's log.
-const LOG_FOLLOWS: &str = "--- dmesg ---";
+pub(super) const LOG_FOLLOWS: &str = "--- dmesg ---";
 
 pub(super) fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -43,6 +51,8 @@ pub(super) fn tests() -> Vec<Test> {
         Test::new("cpu_hotplug_works_50_times", hotplug).within_minutes(6),
         Test::new("all_cpus_compute_right_at_once", compute).within_minutes(6),
     ];
+    tests.push(Test::new("linux_runs_on_gicv2", runs_on_gicv2));
+    tests.push(Test::new("linux_reports_its", reports_its));
     for cpu in CPUS {
         let name = format!("linux_runs_on_{}", cpu.replace('-', "_"));
         tests.push(Test::new(name, move |run| runs_on(run, cpu)));
@@ -98,12 +108,7 @@ fn returns_output_and_status(run: &Run<'_>) -> Result<Verdict> {
     ensure!(status == 7, "the status is {status}, not 7");
     ensure!(output.starts_with("4\n4\n"), "not four CPUs:\n{output}");
     let timer = output.lines().find(|line| line.contains("arch_timer"));
-    let ticks: Vec<u64> = timer
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .map_while(|word| word.parse().ok())
-        .collect();
+    let ticks = per_cpu(timer.unwrap_or_default());
     ensure!(
         ticks.len() == 4 && ticks.iter().all(|count| *count > 0),
         "not every CPU has timer interrupts:\n{output}"
@@ -186,9 +191,61 @@ fn runs_on_vcpus(run: &Run<'_>, vcpus: u32) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
+fn runs_on_gicv2(run: &Run<'_>) -> Result<Verdict> {
+    let command = format!(
+        "nproc; grep arch_timer /proc/interrupts
+         for cpu in $(seq 0 $(($(nproc) - 1))); do taskset -c $cpu sleep 0.1; done
+         grep arch_timer /proc/interrupts; echo '{LOG_FOLLOWS}'; dmesg"
+    );
+    let output = run.output(&command, |machine| machine.gic = GicVersion::V2)?;
+    let printed = healthy(&output)?;
+    let [cpus, before, after] = printed.lines().collect::<Vec<_>>()[..] else {
+        bail!("these are not three lines:\n{printed}");
+    };
+    // Linux calls a GICv3 by that name.
+    ensure!(after.contains("GIC-0"), "this is no GICv2: {after}");
+    let ticked = per_cpu(after)
+        .into_iter()
+        .zip(per_cpu(before))
+        .filter(|(after, before)| after > before)
+        .count();
+    ensure!(
+        cpus == "4" && ticked == 4,
+        "not the timers of all four CPUs advance:\n{printed}"
+    );
+    Ok(Verdict::Passed)
+}
+
+fn reports_its(run: &Run<'_>) -> Result<Verdict> {
+    let command = format!("echo '{LOG_FOLLOWS}'; dmesg");
+    let output = run.output(&command, |machine| {
+        machine.vms.iter_mut().for_each(|vm| vm.its = true);
+    })?;
+    healthy(&output)?;
+    for report in ITS_REPORTS {
+        ensure!(output.contains(report), "no {report:?} in:\n{output}");
+    }
+    let complaint = output.lines().find(|line| {
+        let its = line.contains("ITS") || line.contains("LPI");
+        its && ["fail", "error", "unable", "timeout", "unsupported"]
+            .iter()
+            .any(|word| line.to_lowercase().contains(word))
+    });
+    ensure!(complaint.is_none(), "the kernel complains: {complaint:?}");
+    Ok(Verdict::Passed)
+}
+
+/// Returns the counts in a line of `/proc/interrupts`.
+fn per_cpu(line: &str) -> Vec<u64> {
+    line.split_whitespace()
+        .skip(1)
+        .map_while(|word| word.parse().ok())
+        .collect()
+}
+
 /// Returns what stands before the kernel's log, which must be without
 /// complaints.
-fn healthy(output: &str) -> Result<&str> {
+pub(super) fn healthy(output: &str) -> Result<&str> {
     let (before, log) = output.split_once(LOG_FOLLOWS).unwrap_or((output, ""));
     ensure!(!log.trim().is_empty(), "no kernel log follows:\n{output}");
     let complaint = log

@@ -10,14 +10,16 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use arm_vgic_v2::{El2Gich, VirtualInterface};
 use dtb_platform::{Gic, Platform};
 use hypervisor::cpu::PcpuId;
+use memory_addr::MemoryAddr;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
 use tock_registers::registers::{ReadOnly, ReadWrite, WriteOnly};
 use vm_contract::{HostPhysAddrRange, IntId};
 
-use super::{Interrupts, KICK, PRIORITY};
+use super::{CpuGic, Interrupts, KICK, PRIORITY};
 
 register_structs! {
     /// The distributor, GICD.
@@ -68,6 +70,8 @@ const BYPASS_DISABLE: u32 = 0b1111 << 5;
 const IAR_INTID: u32 = 0x3ff;
 /// GICD_SGIR: where the list of CPU interfaces begins.
 const SGIR_TARGETS: u32 = 16;
+/// The least size of GICH: up to its last list register.
+const GICH_BYTES: usize = 0x200;
 /// INTIDs 0 to 31, each CPU's own.
 const PRIVATE: usize = 32;
 
@@ -75,6 +79,8 @@ const PRIVATE: usize = 32;
 pub(super) struct Shared {
     gicd: &'static Gicd,
     gicc: &'static Gicc,
+    /// The virtual interface control, GICH.
+    gich: usize,
     /// Which CPU interface each CPU has, as a mask; 0 until it has come up.
     interfaces: Vec<AtomicU8>,
 }
@@ -94,7 +100,10 @@ impl Shared {
         interrupts: Interrupts,
     ) -> Result<Self, &'static str> {
         let Gic::V2 {
-            distributor, cpu, ..
+            distributor,
+            cpu,
+            hyp,
+            ..
         } = &platform.gic
         else {
             return Err("it is not a GICv2");
@@ -103,6 +112,9 @@ impl Shared {
         let gicd = unsafe { at::<Gicd>(distributor) }.ok_or("the distributor is too small")?;
         // SAFETY: as above.
         let gicc = unsafe { at::<Gicc>(cpu) }.ok_or("the CPU interface is too small")?;
+        let gich = hyp
+            .filter(|range| range.size() >= GICH_BYTES && range.start.is_aligned_4k())
+            .ok_or("the device tree does not say where its GIC has GICH")?;
         gicd.ctlr.set(0);
         // GICD_TYPER.ITLinesNumber.
         let words = (gicd.typer.get() & 0x1f) as usize + 1;
@@ -118,6 +130,7 @@ impl Shared {
         Ok(Self {
             gicd,
             gicc,
+            gich: gich.start.into(),
             interfaces: platform.cpus.iter().map(|_| AtomicU8::new(0)).collect(),
         })
     }
@@ -130,6 +143,9 @@ impl Shared {
         let gic = Interface {
             gicd: self.gicd,
             gicc: self.gicc,
+            // SAFETY: the GICH frame of this GIC, mapped as device memory; this is
+            // its only user on the CPU that calls this, which comes up once.
+            ich: VirtualInterface::new(unsafe { El2Gich::new(self.gich) }),
         };
         gic.reset_private();
         for intid in interrupts.private() {
@@ -160,14 +176,21 @@ impl Shared {
 pub(crate) struct Interface {
     gicd: &'static Gicd,
     gicc: &'static Gicc,
+    ich: VirtualInterface<El2Gich>,
 }
 
-#[expect(dead_code, reason = "there is no virtual GICv2 yet")]
-impl Interface {
+impl CpuGic for Interface {
+    type Ich = VirtualInterface<El2Gich>;
+
+    #[inline]
+    fn ich(&mut self) -> &mut Self::Ich {
+        &mut self.ich
+    }
+
     /// An SGI is deactivated at once: that needs to know who has sent it, which
     /// is told here and nowhere else.
     #[inline]
-    pub(super) fn acknowledge(&self) -> Option<IntId> {
+    fn acknowledge(&self) -> Option<IntId> {
         let acknowledged = self.gicc.iar.get();
         // Not there is what stands for no interrupt.
         let intid = IntId::new(acknowledged & IAR_INTID)?;
@@ -179,23 +202,25 @@ impl Interface {
     }
 
     #[inline]
-    pub(super) fn deactivate(&self, intid: IntId) {
+    fn deactivate(&self, intid: IntId) {
         if !intid.is_sgi() {
             self.gicc.dir.set(intid.raw());
         }
     }
 
-    pub(super) fn disable(&self, private: IntId) {
+    fn disable(&mut self, private: IntId) {
         set(&self.gicd.icenabler, private);
     }
 
-    pub(super) fn activate(&self, private: IntId) {
+    fn activate(&self, private: IntId) {
         set(&self.gicd.isactiver, private);
         // Whoever reads what has been written finds it done.
         let [first, ..] = &self.gicd.isactiver;
         let _ = first.get();
     }
+}
 
+impl Interface {
     /// Puts all private interrupts into one state, whatever a boot loader has
     /// left behind.
     fn reset_private(&self) {

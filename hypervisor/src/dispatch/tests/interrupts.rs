@@ -19,7 +19,7 @@ fn ready_guest() -> Rig {
     rig
 }
 
-fn timer_entry(inside: &Inside<'_>) -> arm_vgic_v3::ListRegister {
+fn timer_entry(inside: &Inside<'_>) -> arm_vgic_core::ListRegister {
     let mut entries = inside
         .ich
         .list_registers()
@@ -41,7 +41,7 @@ fn the_virtual_timer_reaches_the_guest_linked_to_the_physical_interrupt() {
             assert!(entry.is_pending());
             assert_eq!(inside.acknowledge(), Some(TIMER));
             inside.arm_timer(800);
-            inside.ich.end(arm_vgic_v3::Group::One, TIMER);
+            inside.ich.end(arm_vgic_core::Group::One, TIMER);
         })
         .wait()
         .look(|inside| {

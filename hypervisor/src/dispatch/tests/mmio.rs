@@ -181,7 +181,7 @@ fn a_guest_sees_its_own_interrupt_become_active_and_inactive() {
         .exit(fakes::load(ISACTIVER0, WORD, 4))
         .look(|inside| {
             assert_eq!(inside.frame.gpr(4), 1 << 5);
-            inside.ich.end(arm_vgic_v3::Group::One, 5);
+            inside.ich.end(arm_vgic_core::Group::One, 5);
         })
         .exit(fakes::load(ISACTIVER0, WORD, 4))
         .look(|inside| assert_eq!(inside.frame.gpr(4), 0));

@@ -110,7 +110,7 @@ fn the_physical_timer_raises_its_interrupt_until_it_is_stopped() {
         .wait()
         .look(|inside| assert_eq!(inside.acknowledge(), Some(30)))
         .leave(|inside| inside.write_register(SystemRegister::CNTP_CTL_EL0, 0))
-        .look(|inside| inside.ich.end(arm_vgic_v3::Group::One, 30))
+        .look(|inside| inside.ich.end(arm_vgic_core::Group::One, 30))
         .exit(fakes::hypercall(1))
         .look(|inside| assert_eq!(inside.ich.signalled(), None));
     rig.settle();

@@ -140,7 +140,7 @@ impl Driver {
                     *sent &= !(1 << sgi);
                 }
             }
-            inside.ich.end(arm_vgic_v3::Group::One, intid);
+            inside.ich.end(arm_vgic_core::Group::One, intid);
         }
     }
 

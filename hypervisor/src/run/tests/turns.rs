@@ -195,7 +195,7 @@ fn a_timer_in_flight_follows_its_guest_and_frees_the_next_ones() {
     assert!(rig.script(second, 0).is_done());
     rig.script(first, 0).look(|inside| {
         inside.stop_timer();
-        inside.ich.end(arm_vgic_v3::Group::One, 27);
+        inside.ich.end(arm_vgic_core::Group::One, 27);
     });
     rig.advance_to(rig.now() + SLICE_TICKS);
     rig.settle();

@@ -1,0 +1,180 @@
+//! A VM's interrupt controller, of the version that its machine has.
+
+use core::ops::{Deref, DerefMut};
+
+use arm_vgic_core::{Controller, Folded, Kicks};
+use arm_vgic_v3::SgiRegister;
+use thiserror::Error;
+use vm_contract::{AccessError, HostPhysAddr, VcpuId, Width};
+
+/// Which interrupt controller a machine gives its guests, and what they use of it
+/// without the hypervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostGic {
+    /// A GICv2.
+    V2 {
+        /// The page of GICV, the virtual CPU interface, that guests reach: its
+        /// first 4 KiB.
+        cpu_interface: HostPhysAddr,
+    },
+    /// A GICv3: system registers.
+    V3,
+}
+
+/// The shape of an interrupt controller that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum VgicError {
+    /// There is no such GICv2.
+    #[error(transparent)]
+    V2(#[from] arm_vgic_v2::VgicError),
+    /// There is no such GICv3.
+    #[error(transparent)]
+    V3(#[from] arm_vgic_v3::VgicError),
+}
+
+/// A part of the guest's address space that belongs to its interrupt controller.
+/// A controller of the other version has nothing there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The distributor of a GICv2.
+    DistributorV2,
+    /// The distributor of a GICv3.
+    Distributor,
+    /// The redistributors of a GICv3, one after the other without gaps.
+    Redistributors,
+}
+
+/// An interrupt controller. What is the same in both versions, it has from its
+/// [`Controller`], which lies at the same place in both: to reach it, nobody has to
+/// ask which it is.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub enum Vgic {
+    /// A GICv2.
+    V2(arm_vgic_v2::Vgic),
+    /// A GICv3.
+    V3(arm_vgic_v3::Vgic),
+}
+
+impl Deref for Vgic {
+    type Target = Controller;
+
+    #[inline]
+    fn deref(&self) -> &Controller {
+        match self {
+            Self::V2(vgic) => vgic,
+            Self::V3(vgic) => vgic,
+        }
+    }
+}
+
+impl DerefMut for Vgic {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Controller {
+        match self {
+            Self::V2(vgic) => vgic,
+            Self::V3(vgic) => vgic,
+        }
+    }
+}
+
+impl Vgic {
+    /// Reads from `frame`.
+    ///
+    /// # Errors
+    /// Those of the version: the guest is to blame.
+    #[inline]
+    pub fn read(
+        &mut self,
+        asker: VcpuId,
+        frame: Frame,
+        offset: u64,
+        width: Width,
+    ) -> Result<u64, AccessError> {
+        match (self, frame.of_v3()) {
+            (Self::V3(vgic), Some(frame)) => vgic.read(asker, frame, offset, width),
+            (Self::V2(vgic), None) => vgic.read(asker, offset, width),
+            _ => Err(AccessError::NoDevice),
+        }
+    }
+
+    /// Writes to `frame`.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    #[inline]
+    pub fn write(
+        &mut self,
+        asker: VcpuId,
+        frame: Frame,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<Kicks, AccessError> {
+        match (self, frame.of_v3()) {
+            (Self::V3(vgic), Some(frame)) => vgic.write(asker, frame, offset, width, value),
+            (Self::V2(vgic), None) => vgic.write(asker, offset, width, value),
+            _ => Err(AccessError::NoDevice),
+        }
+    }
+
+    /// Tells whether the asking vCPU must be folded before it reaches the register
+    /// at `offset`.
+    #[inline]
+    #[must_use]
+    pub fn needs_fold(frame: Frame, offset: u64) -> bool {
+        match frame.of_v3() {
+            Some(frame) => arm_vgic_v3::Vgic::needs_fold(frame, offset),
+            None => arm_vgic_v2::Vgic::needs_fold(offset),
+        }
+    }
+
+    /// Sends an SGI by system register. `None` if there are none: the access is
+    /// undefined.
+    #[inline]
+    pub fn send_sgi(&mut self, sender: VcpuId, register: SgiRegister, value: u64) -> Option<Kicks> {
+        match self {
+            Self::V2(_) => None,
+            Self::V3(vgic) => Some(vgic.send_sgi(sender, register, value)),
+        }
+    }
+
+    /// Deactivates what `vcpu` names by writing `value` to ICC_DIR_EL1, or to
+    /// GICC_DIR, after it was folded. A flush must follow.
+    pub fn deactivate(&mut self, vcpu: VcpuId, value: u64) -> Folded {
+        match self {
+            #[expect(clippy::cast_possible_truncation, reason = "the register has 32 bits")]
+            Self::V2(vgic) => vgic.write_dir(vcpu, value as u32),
+            Self::V3(vgic) => Controller::deactivate(vgic, vcpu, value),
+        }
+    }
+
+    /// Records that software runs on a vCPU, or no longer does, as firmware tells a
+    /// GICv3. A GICv2 does not want to know.
+    pub fn set_awake(&mut self, vcpu: VcpuId, awake: bool) -> Kicks {
+        match self {
+            Self::V2(_) => Kicks::NONE,
+            Self::V3(vgic) => vgic.set_awake(vcpu, awake),
+        }
+    }
+
+    /// Returns everything to its reset state. No vCPU may be loaded.
+    pub fn reset(&mut self) {
+        match self {
+            Self::V2(vgic) => vgic.reset(),
+            Self::V3(vgic) => vgic.reset(),
+        }
+    }
+}
+
+impl Frame {
+    /// Returns the frame of a GICv3.
+    #[inline]
+    const fn of_v3(self) -> Option<arm_vgic_v3::Frame> {
+        match self {
+            Self::DistributorV2 => None,
+            Self::Distributor => Some(arm_vgic_v3::Frame::Distributor),
+            Self::Redistributors => Some(arm_vgic_v3::Frame::Redistributors),
+        }
+    }
+}

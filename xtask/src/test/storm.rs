@@ -1,0 +1,170 @@
+//! Linux in a storm of interrupts.
+
+use std::fs;
+use std::io::Write;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cpio::newc::{self, Builder};
+
+use super::linux::{LOG_FOLLOWS, healthy};
+use super::suite::{Run, Test, Verdict};
+use crate::run::spec::Initrd;
+
+/// The package whose program makes the storm.
+const PACKAGE: &str = "test-storm";
+const PROGRAM: &str = "storm";
+
+const VCPUS: u32 = 8;
+/// Ten minutes of the guest's time.
+const SECONDS: u64 = 600;
+
+/// Separates what the command tells.
+const STORM_FOLLOWS: &str = "--- storm ---";
+const AFTERWARDS: &str = "--- afterwards ---";
+
+/// How many interrupts each CPU must get at least, of its timer and of the other
+/// CPUs: how many it can get is the host's affair.
+const LEAST: u64 = 1000;
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![Test::new("linux_8_vcpus_weather_an_interrupt_storm", weathers).within_minutes(20)]
+}
+
+fn weathers(run: &Run<'_>) -> Result<Verdict> {
+    let program = storm(run)?;
+    let command = format!(
+        "cat /proc/interrupts; echo '{STORM_FOLLOWS}'
+         {PROGRAM} {SECONDS} {VCPUS} || exit 1
+         echo '{AFTERWARDS}'; cat /proc/interrupts; cat /proc/uptime
+         echo '{LOG_FOLLOWS}'; dmesg"
+    );
+    let mut added = Ok(());
+    let output = run.output(&command, |machine| {
+        machine.pcpus = VCPUS;
+        for vm in &mut machine.vms {
+            vm.vcpus = VCPUS;
+            vm.append("quiet");
+            if let Some(Initrd::Built { archive, .. }) = &mut vm.initrd {
+                added = add_program(archive, &program);
+            }
+        }
+    })?;
+    added?;
+    let told = healthy(&output)?;
+    let (before, rest) = told.split_once(STORM_FOLLOWS).context("no storm")?;
+    let (storm, after) = rest.split_once(AFTERWARDS).context("no end")?;
+    for line in storm.lines().filter(|line| line.starts_with("storm: cpu")) {
+        println!("{line}");
+    }
+    let [before, after] = [before, after].map(Interrupts::read);
+    let errors = after.of("Err:");
+    ensure!(errors == [0], "interrupts that nobody expects: {errors:?}");
+    for (what, names) in [
+        ("timer interrupts", &["arch_timer"][..]),
+        ("IPIs", &["IPI0:", "IPI1:"]),
+    ] {
+        let came = after.since(&before, names)?;
+        println!("{what}: {came:?}");
+        let enough = came.len() == VCPUS as usize && came.iter().all(|came| *came >= LEAST);
+        ensure!(enough, "too few {what}: {came:?}; the output:\n{output}");
+    }
+    Ok(Verdict::Passed)
+}
+
+/// Builds the program that makes the storm.
+fn storm(run: &Run<'_>) -> Result<Vec<u8>> {
+    let workspace = run.context.workspace;
+    let file = workspace.build_for_target(PACKAGE, &[])?.join(PROGRAM);
+    fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Adds a program to a RAM disk: Linux unpacks one archive after the other.
+fn add_program(archive: &mut Vec<u8>, program: &[u8]) -> Result<()> {
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    let length = u32::try_from(program.len()).context("the program is too large")?;
+    let entry = Builder::new(&format!("bin/{PROGRAM}"))
+        .mode(0o100_755)
+        .nlink(1);
+    let mut writer = entry.write(&mut *archive, length);
+    writer.write_all(program)?;
+    writer.finish()?;
+    newc::trailer(archive)?;
+    Ok(())
+}
+
+/// What /proc/interrupts shows.
+struct Interrupts<'a>(Vec<(&'a str, Vec<u64>)>);
+
+impl<'a> Interrupts<'a> {
+    fn read(text: &'a str) -> Self {
+        let line = |line: &'a str| {
+            let words = line.split_whitespace().skip(1);
+            let counts = words.map_while(|word| word.parse().ok()).collect();
+            (line, counts)
+        };
+        Self(text.lines().map(line).collect())
+    }
+
+    /// Returns the counts of the line that contains `name`, CPU by CPU.
+    fn of(&self, name: &str) -> &[u64] {
+        let line = self.0.iter().find(|(line, _)| line.contains(name));
+        line.map_or(&[], |(_, counts)| counts)
+    }
+
+    /// Returns how many of all with these names have come to each CPU since
+    /// `before`.
+    fn since(&self, before: &Self, names: &[&str]) -> Result<Vec<u64>> {
+        let mut sums = Vec::new();
+        for name in names {
+            let (old, new) = (before.of(name), self.of(name));
+            if old.len() != new.len() || new.is_empty() {
+                bail!("{name}: {old:?} before, {new:?} after");
+            }
+            sums.resize(new.len(), 0);
+            for (sum, (new, old)) in sums.iter_mut().zip(new.iter().zip(old)) {
+                *sum += new.saturating_sub(*old);
+            }
+        }
+        Ok(sums)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEFORE: &str = "           CPU0       CPU1\n\
+        \x2011:       10         20     GICv3  27 Level     arch_timer\n\
+        IPI0:         1          2       Rescheduling interrupts\n\
+        IPI1:         3          4       Function call interrupts\n\
+        Err:          0\n";
+
+    #[test]
+    fn interrupts_are_counted_cpu_by_cpu() {
+        let after = BEFORE
+            .replace("10  ", "15  ")
+            .replace("2       Resch", "9       Resch");
+        let (before, after) = (Interrupts::read(BEFORE), Interrupts::read(&after));
+        let timer = after.since(&before, &["arch_timer"]).unwrap();
+        assert_eq!(timer, [5, 0]);
+        let calls = after.since(&before, &["IPI0:", "IPI1:"]).unwrap();
+        assert_eq!(calls, [0, 7]);
+        assert_eq!(after.of("Err:"), [0]);
+    }
+
+    #[test]
+    fn a_line_that_is_missing_is_an_error() {
+        let before = Interrupts::read(BEFORE);
+        assert!(before.since(&before, &["IPI2:"]).is_err());
+    }
+
+    #[test]
+    fn a_program_follows_the_archive() {
+        let mut archive = vec![1; 5];
+        add_program(&mut archive, b"program").unwrap();
+        assert_eq!(archive.get(..8), Some(&[1, 1, 1, 1, 1, 0, 0, 0][..]));
+        let reader = newc::Reader::new(archive.get(8..).unwrap()).unwrap();
+        assert_eq!(reader.entry().name(), "bin/storm");
+        assert_eq!(reader.entry().mode(), 0o100_755);
+    }
+}
