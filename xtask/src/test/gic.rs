@@ -5,6 +5,8 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use dtb_platform::GicVersion;
+
 use super::images;
 use super::suite::{Run, Test, Verdict};
 use crate::run::spec::{Boot, Mode, VmSpec};
@@ -19,10 +21,17 @@ const SECTION: &str = "== ";
 pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("sixty_four_spis_come_once_each_by_priority", |run| {
-            are_equal(run, "flood", "flood")
+            are_equal(run, "flood", "flood", GicVersion::V3)
+        }),
+        Test::new("sixty_four_spis_come_once_each_by_priority_v2", |run| {
+            are_equal(run, "flood-v2", "flood", GicVersion::V2)
         }),
         Test::new("gic_transcripts_are_equal_v3", |run| {
-            are_equal(run, "v3", "")
+            are_equal(run, "v3", "", GicVersion::V3)
+        })
+        .within_minutes(6),
+        Test::new("gic_transcripts_are_equal_v2", |run| {
+            are_equal(run, "v2", "", GicVersion::V2)
         })
         .within_minutes(6),
     ]
@@ -30,22 +39,28 @@ pub(super) fn tests() -> Vec<Test> {
 
 /// Runs the guest with these boot arguments on QEMU alone, then in the hypervisor,
 /// and compares.
-fn are_equal(run: &Run<'_>, flavour: &str, bootargs: &str) -> Result<Verdict> {
+fn are_equal(run: &Run<'_>, flavour: &str, bootargs: &str, gic: GicVersion) -> Result<Verdict> {
     if run.context.is_bare() {
         return Ok(Verdict::Skipped("it runs both ways itself".into()));
     }
-    let expected = transcript(run, flavour, bootargs, Mode::Bare)?;
-    let actual = transcript(run, flavour, bootargs, Mode::Hypervisor)?;
+    let expected = transcript(run, flavour, bootargs, gic, Mode::Bare)?;
+    let actual = transcript(run, flavour, bootargs, gic, Mode::Hypervisor)?;
     compare(&expected, &actual)?;
     Ok(Verdict::Passed)
 }
 
 /// Runs the guest and returns its transcript, which stays in a file as well.
-fn transcript(run: &Run<'_>, flavour: &str, bootargs: &str, mode: Mode) -> Result<Vec<String>> {
+fn transcript(
+    run: &Run<'_>,
+    flavour: &str,
+    bootargs: &str,
+    gic: GicVersion,
+    mode: Mode,
+) -> Result<Vec<String>> {
     let mut vm = VmSpec::new(Boot::Kernel(images::program(run, GUEST)?));
     (vm.vcpus, vm.memory_mib) = (2, 64);
     vm.append(bootargs);
-    let guest = run.talk(vm, |machine| machine.mode = mode)?;
+    let guest = run.talk(vm, |machine| (machine.mode, machine.gic) = (mode, gic))?;
     let printed = guest.power_off()?;
     let name = match mode {
         Mode::Bare => "bare",

@@ -6,6 +6,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod debts;
+#[cfg(target_os = "none")]
 mod exceptions;
 #[cfg(target_os = "none")]
 mod flood;
@@ -26,6 +28,8 @@ mod taken;
 #[cfg(target_os = "none")]
 mod transcript;
 #[cfg(target_os = "none")]
+mod v2;
+#[cfg(target_os = "none")]
 mod walk;
 
 test_guests::guest!("gic", run);
@@ -36,10 +40,14 @@ fn run() {
     use test_guests::runtime::{gic, machine};
 
     check!(machine::cpu_count() >= snapshot::CPUS, "too few CPUs");
+    if !machine::has_gicv3() {
+        return v2::run(machine::has_boot_word("flood"));
+    }
     registers::at_reset();
     transcript::print();
     gic::init_cpu();
     partner::start();
+    partner::ask(partner::Request::InitGicv3);
     // The boot arguments `flood` and `walk` leave the rest out.
     let sections: &[fn()] = if machine::has_boot_word("flood") {
         &[flood::run]

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use test_guests::runtime::{gic, smp, timer};
+use test_guests::runtime::{gic, mmio, smp, timer};
 use test_guests::{check, sysreg};
 
 use crate::interface::Icc;
@@ -19,6 +19,13 @@ pub(crate) enum Request {
     Timer(bool),
     /// Takes interrupts by exceptions until this many have come.
     Take(u64),
+    /// Prepares its GICv3.
+    InitGicv3,
+    /// Loads a word from this address, and stores one.
+    Load(u64),
+    Store(u64, u32),
+    /// Stores a byte.
+    StoreByte(u64, u8),
     Leave,
 }
 
@@ -27,7 +34,11 @@ const WRITE: u64 = 1;
 const SETTLE: u64 = 2;
 const TIMER: u64 = 3;
 const TAKE: u64 = 4;
-const LEAVE: u64 = 5;
+const INIT_GICV3: u64 = 5;
+const LOAD: u64 = 6;
+const STORE: u64 = 7;
+const STORE_BYTE: u64 = 8;
+const LEAVE: u64 = 9;
 
 impl Request {
     fn encode(self) -> (u64, u64) {
@@ -37,6 +48,10 @@ impl Request {
             Self::Settle => (SETTLE, 0),
             Self::Timer(high) => (TIMER, high.into()),
             Self::Take(count) => (TAKE, count),
+            Self::InitGicv3 => (INIT_GICV3, 0),
+            Self::Load(address) => (LOAD, address),
+            Self::Store(address, value) => (STORE | u64::from(value) << 8, address),
+            Self::StoreByte(address, value) => (STORE_BYTE | u64::from(value) << 8, address),
             Self::Leave => (LEAVE, 0),
         }
     }
@@ -50,7 +65,6 @@ static ANSWER: AtomicU64 = AtomicU64::new(0);
 /// Turns CPU 1 on.
 pub(crate) fn start() {
     smp::start(1, serve);
-    ask(Request::Settle);
 }
 
 /// Turns CPU 1 off.
@@ -83,7 +97,6 @@ pub(crate) fn answer() -> u64 {
 }
 
 fn serve() {
-    gic::init_cpu();
     loop {
         while TURN.load(Ordering::Acquire).is_multiple_of(2) {
             core::hint::spin_loop();
@@ -103,6 +116,19 @@ fn serve() {
             }
             (TAKE, _) => {
                 taken::take(value);
+                0
+            }
+            (INIT_GICV3, _) => {
+                gic::init_cpu();
+                0
+            }
+            (LOAD, _) => mmio::read32(value).into(),
+            (STORE, _) => {
+                mmio::write32(value, (code >> 8 & 0xFFFF_FFFF) as u32);
+                0
+            }
+            (STORE_BYTE, _) => {
+                mmio::write8(value, (code >> 8 & 0xFF) as u8);
                 0
             }
             _ => return TURN.store(0, Ordering::Release),

@@ -3,6 +3,7 @@
 
 use test_guests::runtime::{gic, machine, mmio, random::Random};
 
+use crate::debts::Debts;
 use crate::interface::Icc;
 use crate::snapshot::{self, CPUS, Snapshot, redistributor};
 use crate::transcript::{self, add, line};
@@ -14,8 +15,6 @@ const SHARED: [u32; 16] = [
     36, 40, 63, 64, 65, 95, 100, 127, 128, 159, 191, 200, 223, 255, 256, 287,
 ];
 const SGIS: usize = 6;
-/// The spare row of EOIs and deactivations that a CPU can owe.
-const DEPTH: usize = 64;
 
 /// What a walk may do beyond pending, taking and ending interrupts.
 #[derive(Clone, Copy)]
@@ -33,47 +32,6 @@ struct Plan {
     shapes_priorities: bool,
     /// Group enables of the CPU interfaces.
     closes_groups: bool,
-}
-
-/// What a CPU owes for the interrupts that it has acknowledged.
-#[derive(Clone, Copy)]
-struct Debts {
-    intids: [u32; DEPTH],
-    count: usize,
-}
-
-impl Debts {
-    const NONE: Self = Self {
-        intids: [0; DEPTH],
-        count: 0,
-    };
-
-    fn push(&mut self, intid: u32) {
-        if let Some(slot) = self.intids.get_mut(self.count) {
-            *slot = intid;
-            self.count += 1;
-        }
-    }
-
-    fn as_slice(&self) -> &[u32] {
-        self.intids.get(..self.count).unwrap_or_default()
-    }
-
-    fn pop(&mut self) -> Option<u32> {
-        let last = self.as_slice().last().copied();
-        self.count = self.count.saturating_sub(1);
-        last
-    }
-
-    /// Takes the one at `index`, which exists, out of the middle.
-    fn take(&mut self, index: usize) -> Option<u32> {
-        let taken = self.as_slice().get(index).copied();
-        let last = self.pop();
-        if let (Some(slot), Some(last)) = (self.intids.get_mut(index), last) {
-            *slot = last;
-        }
-        taken
-    }
 }
 
 struct Walk {
@@ -335,7 +293,7 @@ impl Walk {
     /// priority was dropped.
     fn end(&mut self) {
         let cpu = self.cpu();
-        let owed = self.dropped.get(cpu).map_or(0, |dropped| dropped.count);
+        let owed = self.dropped.get(cpu).map_or(0, Debts::count);
         if owed != 0 && self.random.below(2) == 0 {
             let index = self.random.index(owed);
             self.deactivate(cpu, index);
@@ -480,7 +438,7 @@ impl Walk {
         let cpu = self.cpu();
         // Binary points change only while nothing runs: what an EOI drops
         // depends on them.
-        let idle = self.begun.get(cpu).is_some_and(|begun| begun.count == 0);
+        let idle = self.begun.get(cpu).is_some_and(|begun| begun.count() == 0);
         let (register, value) = match self.random.below(6) {
             0 if idle => (Icc::Bpr0, self.random.below(8)),
             1 if idle => (Icc::Bpr1, self.random.below(8)),
@@ -537,7 +495,7 @@ impl Walk {
         loop {
             add!("rest");
             let ended = self.drop_priority(cpu);
-            let owed = self.dropped.get(cpu).map_or(0, |dropped| dropped.count);
+            let owed = self.dropped.get(cpu).map_or(0, Debts::count);
             for _ in 0..owed {
                 self.deactivate(cpu, 0);
             }
