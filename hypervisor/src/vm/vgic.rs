@@ -173,7 +173,7 @@ impl Frame {
     /// off, and tells when that is done.
     #[inline]
     pub const fn is_lpi_control(self, offset: u64) -> bool {
-        matches!(self, Self::Redistributors) && offset % (REDISTRIBUTOR_BYTES as u64) == 0
+        matches!(self, Self::Redistributors) && offset.is_multiple_of(REDISTRIBUTOR_BYTES as u64)
     }
 
     /// Returns the frame of a GICv3.
