@@ -12,7 +12,8 @@
 //!   is set instead;
 //! - GICD_ISPENDR0 and GICD_ICPENDR0, which QEMU 7.2 writes for all CPUs, and SPIs
 //!   without a target, which it does not let become pending;
-//! - new targets of pending SPIs, to whom QEMU 7.2 does not forward them;
+//! - new targets of pending SPIs, to whom QEMU 7.2 does not forward them, and of
+//!   active ones, to whom it signals them though they are active;
 //! - one group off in GICD_CTLR, which QEMU 7.2 forwards as long as the other is on;
 //! - GICD_ISENABLER0 of SGIs, which need not be writable;
 //! - SPIs with several targets: which one gets them is the GIC's choice.

@@ -308,13 +308,13 @@ impl Walk {
         set_priority(cpu, second, priorities[0]);
     }
 
-    /// Gives an SPI to one CPU. To none, and while it is pending, is out of the
-    /// question here: then QEMU forgets it, or that it goes elsewhere.
+    /// Gives an SPI to one CPU. To none, and while it is pending or active, is out of
+    /// the question here: then QEMU forgets it, or signals it to both.
     fn aim(&mut self) {
         let index = self.random.index(SHARED.len());
         let intid = SHARED.get(index).copied().unwrap_or(32);
         let target = u8::try_from(self.number(2) + 1).unwrap_or(1);
-        if self.now.is_pending(0, intid) {
+        if self.now.is_pending(0, intid) || self.now.is_active(0, intid) {
             return add!(" -");
         }
         add!(" target {intid}={target}");
