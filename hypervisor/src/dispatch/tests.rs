@@ -2,6 +2,7 @@
 
 mod calls;
 mod faults;
+mod gic;
 mod interrupts;
 mod mmio;
 mod registers;

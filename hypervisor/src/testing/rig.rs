@@ -43,6 +43,8 @@ pub(crate) struct Plan<'a> {
     /// Whether guests are firmware rather than kernels.
     pub(crate) firmware: bool,
     pub(crate) gic: HostGic,
+    /// Whether each VM has an interrupt translation service.
+    pub(crate) its: bool,
     pub(crate) lr_count: usize,
     /// Where memory comes from; a pool of its own if `None`.
     pub(crate) pool: Option<Arc<FramePool>>,
@@ -56,6 +58,7 @@ impl Default for Plan<'_> {
             shares: &[],
             firmware: false,
             gic: HostGic::V3,
+            its: false,
             lr_count: 4,
             pool: None,
         }
@@ -107,6 +110,7 @@ impl Rig {
                 Placement::Pinned(homes.to_vec())
             };
             let mut config = config(u32::try_from(homes.len()).expect("few vCPUs"), placement);
+            config.its = plan.its;
             if plan.firmware {
                 config.boot = BootModule::Firmware(config.boot.range());
             }

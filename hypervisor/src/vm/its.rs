@@ -35,7 +35,7 @@ impl Vm {
     /// # Errors
     /// Those of the ITS: the guest is to blame.
     pub fn its_read(&self, vcpu: VcpuId, offset: u64, width: Width) -> Result<u64, AccessError> {
-        self.with_its(vcpu, |its, context| its.read(context, offset, width))
+        self.with_its(Some(vcpu), |its, context| its.read(context, offset, width))
             .unwrap_or(Err(AccessError::NoDevice))
     }
 
@@ -51,7 +51,7 @@ impl Vm {
         width: Width,
         value: u64,
     ) -> Result<Left, AccessError> {
-        self.with_its(vcpu, |its, context| {
+        self.with_its(Some(vcpu), |its, context| {
             its.write(context, offset, width, value)?;
             Ok(if its.has_work() {
                 Left::Work
@@ -63,10 +63,10 @@ impl Vm {
     }
 
     /// Signals event `event` of device `device` to the ITS, as the device's write of
-    /// GITS_TRANSLATER would, on behalf of `vcpu`. Tells whether the guest has mapped
-    /// it.
-    pub fn its_signal(&self, vcpu: VcpuId, device: u32, event: u32) -> bool {
-        self.with_its(vcpu, |its, context| its.signal(context, device, event))
+    /// GITS_TRANSLATER would. `current` is the vCPU on whose behalf this CPU acts.
+    /// Tells whether the guest has mapped the event.
+    pub fn its_signal(&self, current: Option<VcpuId>, device: u32, event: u32) -> bool {
+        self.with_its(current, |its, context| its.signal(context, device, event))
             .flatten()
             .is_some()
     }
@@ -78,7 +78,9 @@ impl Vm {
         if self.its.is_none() || !self.wants_tables() {
             return Left::Nothing;
         }
-        self.with_its(vcpu, |its, context| its.run(context, STEPS_PER_ACCESS));
+        self.with_its(Some(vcpu), |its, context| {
+            its.run(context, STEPS_PER_ACCESS)
+        });
         if self.wants_tables() {
             Left::Work
         } else {
@@ -97,17 +99,14 @@ impl Vm {
         matches!(&*self.vgic.lock(), Vgic::V3(vgic) if vgic.has_table_request())
     }
 
-    /// Works on the ITS, if there is one, on behalf of `vcpu`.
+    /// Works on the ITS, if there is one, on behalf of `current`.
     fn with_its<R>(
         &self,
-        vcpu: VcpuId,
+        current: Option<VcpuId>,
         work: impl FnOnce(&mut Its, &mut ItsContext<'_>) -> R,
     ) -> Option<R> {
         let its = self.its.as_ref()?;
-        let mut port = Port {
-            vm: self,
-            current: vcpu,
-        };
+        let mut port = Port { vm: self, current };
         let mut context = ItsContext {
             memory: self.ram(),
             redistributors: &mut port,
@@ -119,12 +118,12 @@ impl Vm {
 /// The redistributors of a VM, whose lock is taken for each operation.
 struct Port<'a> {
     vm: &'a Vm,
-    current: VcpuId,
+    current: Option<VcpuId>,
 }
 
 impl Port<'_> {
     fn with<R>(&self, work: impl FnOnce(&mut LpiPort<'_>) -> R) -> Option<R> {
-        self.vm.with_vgic(Some(self.current), |vgic| match vgic {
+        self.vm.with_vgic(self.current, |vgic| match vgic {
             Vgic::V2(_) => (None, Kicks::NONE),
             Vgic::V3(vgic) => {
                 let mut port = LpiPort::new(vgic);

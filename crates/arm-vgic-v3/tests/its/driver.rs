@@ -89,7 +89,7 @@ pub(crate) fn drive(data: &[u8]) -> Machine {
                 // A command that may well be right.
                 let command = [
                     u64::from(bytes.byte() % 18) | bytes.small() << 32,
-                    bytes.small() | (8192 + bytes.small()) << 32,
+                    bytes.small() | 8192u64.wrapping_add(bytes.small()) << 32,
                     bytes.small() & 0xFFFF
                         | (bytes.small() & 0x7_FFFF_FFFF) << 16
                         | bytes.address()
