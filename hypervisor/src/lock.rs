@@ -20,6 +20,8 @@ pub mod rank {
     pub const VMIDS: u8 = 25;
     /// One device on a bus; never two at a time.
     pub const DEVICE: u8 = 50;
+    /// A VM's interrupt translation service.
+    pub const ITS: u8 = 55;
     /// A VM's stage-2 tables.
     pub const STAGE2: u8 = 60;
     /// A VM's interrupt controller.

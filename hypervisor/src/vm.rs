@@ -8,6 +8,7 @@ pub mod boot;
 mod build;
 pub mod bus;
 pub mod clock;
+pub mod its;
 mod lines;
 pub mod mailbox;
 pub mod memory;
@@ -104,6 +105,7 @@ pub struct Vm {
     space: Space,
     bus: Bus,
     vgic: RankedLock<Vgic, { rank::VGIC }>,
+    its: Option<its::ItsLock>,
     power: RankedLock<Power, { rank::POWER }>,
     /// Mirrors `power`, for a look without the lock.
     halt: AtomicU8,

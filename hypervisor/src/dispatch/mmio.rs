@@ -1,5 +1,8 @@
 //! Loads and stores that reach no memory: devices, the interrupt controller,
 //! and nothing at all.
+//!
+//! An access after which the ITS still has work is not completed: the guest makes it
+//! again, and whatever else waits for this CPU has its turn in between.
 
 use arm_vcpu::{AxVCpuHal, MmioRead, MmioWrite};
 use arm_vgic_core::Kicks;
@@ -10,6 +13,7 @@ use crate::cpu::Cpu;
 use crate::vcpu::Vcpu;
 use crate::vm::Line;
 use crate::vm::bus::{Hit, SharedDevice, Target};
+use crate::vm::its::Left;
 use crate::vm::vgic::{Frame, Vgic};
 
 /// Where GICC_DIR lies in its page.
@@ -19,13 +23,21 @@ const GICC_DIR: u64 = 0;
 #[inline]
 pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead) -> Outcome {
     let (address, width) = (read.address(), read.width());
+    let id = vcpu.id();
     let value = match find(vcpu, address, width) {
-        Place::Vgic(frame, offset) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
-            (vgic.read(id, frame, offset, width), Kicks::NONE)
-        }),
+        Place::Vgic(frame, offset) => {
+            let value = vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
+                (vgic.read(id, frame, offset, width), Kicks::NONE)
+            });
+            if frame.is_lpi_control(offset) && vcpu.vm.serve_lpi_tables(id) == Left::Work {
+                return Outcome::Resume;
+            }
+            value
+        }
         Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
             device.read(context, hit.offset, width)
         }),
+        Place::Its(offset) => vcpu.vm.its_read(id, offset, width),
         Place::Empty | Place::Deactivation(_) => Ok(0),
         Place::Nothing => {
             let far = Some(read.virtual_address());
@@ -43,13 +55,24 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
 pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWrite) -> Outcome {
     let (address, width, value) = (write.address(), write.width(), write.value());
     // A register that does not exist, or not at this width, ignores writes.
+    let id = vcpu.id();
     let _refused = match find(vcpu, address, width) {
-        Place::Vgic(frame, offset) => vgic_access(cpu, vcpu, frame, offset, |vgic, id| match vgic
-            .write(id, frame, offset, width, value)
-        {
-            Ok(kicks) => (Ok(()), kicks),
-            Err(error) => (Err(error), Kicks::NONE),
-        }),
+        Place::Vgic(frame, offset) => {
+            let written = vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
+                match vgic.write(id, frame, offset, width, value) {
+                    Ok(kicks) => (Ok(()), kicks),
+                    Err(error) => (Err(error), Kicks::NONE),
+                }
+            });
+            if frame.is_lpi_control(offset) && vcpu.vm.serve_lpi_tables(id) == Left::Work {
+                return Outcome::Resume;
+            }
+            written
+        }
+        Place::Its(offset) => match vcpu.vm.its_write(id, offset, width, value) {
+            Ok(Left::Work) => return Outcome::Resume,
+            written => written.map(|_| ()),
+        },
         Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
             device.write(context, hit.offset, width, value)
         }),
@@ -76,6 +99,8 @@ enum Place {
     Vgic(Frame, u64),
     /// The page with GICC_DIR, by offset.
     Deactivation(u64),
+    /// A register of the interrupt translation service, by offset.
+    Its(u64),
     Device(Hit),
     Empty,
     Nothing,
@@ -91,6 +116,7 @@ fn find<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, address: GuestPhysAddr, width: Width) 
         Some(Target::Device { .. }) => Place::Device(hit),
         Some(Target::Vgic { frame, first_byte }) => Place::Vgic(*frame, first_byte + hit.offset),
         Some(Target::DeactivationPage) => Place::Deactivation(hit.offset),
+        Some(Target::Its) => Place::Its(hit.offset),
         Some(Target::Empty) => Place::Empty,
         None => Place::Nothing,
     }

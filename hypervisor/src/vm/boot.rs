@@ -102,6 +102,7 @@ impl Vm {
         for intid in [self.serial_intid, self.rtc_intid] {
             self.with_vgic(None, |vgic| ((), vgic.set_spi_level(intid, false)));
         }
+        self.reset_its();
         self.vgic.lock().reset();
         // Of the life before.
         self.machine.forget_guest(self.vcpu_facts.vttbr());

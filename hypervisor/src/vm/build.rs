@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64};
 
 use arm_vcpu::IdRegisters;
+use arm_vgic_v3::its::Its;
 use dtb_platform::layout::{self, REDISTRIBUTOR_BYTES};
 use dtb_platform::{BootModule, GuestGic, GuestTree, TreeError, VmConfig};
 use primecell_devices::{Pl011, Pl031};
@@ -14,6 +15,7 @@ use vm_contract::{GuestPhysAddrRange, HostPhysAddrRange, IntId, VcpuId, VmId};
 
 use super::bus::{Bus, DeviceLock, Overlap, Target};
 use super::clock::SystemClock;
+use super::its::LPI_COUNT;
 use super::mailbox::VcpuMailbox;
 use super::memory::{GuestRam, OutOfMemory};
 use super::power::Power;
@@ -167,7 +169,7 @@ impl VmBuilder {
         )?;
 
         let regions = self.redistributor_regions(vcpu_count);
-        let vgic = self.vgic(&affinities, &regions)?;
+        let vgic = self.vgic(&affinities, &regions, config.its)?;
         let clock = SystemClock::new(self.machine, self.host.now_seconds);
         let serial = GuestSerial::new(Arc::clone(&self.console), id);
         let serial = Arc::new(DeviceLock::new(Pl011::new(
@@ -176,6 +178,9 @@ impl VmBuilder {
         )));
         let rtc = Arc::new(DeviceLock::new(Pl031::new(layout::RTC.range.start, clock)));
         add_gic(&mut bus, self.host.gic, &regions)?;
+        if config.its {
+            bus.add(layout::GIC_ITS, Target::Its)?;
+        }
         bus.add(
             layout::UART.range,
             Target::Device {
@@ -194,7 +199,7 @@ impl VmBuilder {
         let mut tree = GuestTree::virt(
             &affinities,
             core::slice::from_ref(&memory),
-            self.guest_gic(&regions),
+            self.guest_gic(&regions, config.its),
         );
         tree.psci = GUEST_CONDUIT;
         tree.bootargs = config.bootargs.as_deref();
@@ -212,6 +217,7 @@ impl VmBuilder {
             name: config.name.clone(),
             bus,
             vgic: RankedLock::new(vgic),
+            its: config.its.then(|| RankedLock::new(Its::new())),
             power: RankedLock::new(Power::new(affinities.len())),
             halt: AtomicU8::new(super::halt::NO),
             members,
@@ -254,7 +260,12 @@ impl VmBuilder {
         }
     }
 
-    fn vgic(&self, affinities: &[u64], regions: &[GuestPhysAddrRange]) -> Result<Vgic, VgicError> {
+    fn vgic(
+        &self,
+        affinities: &[u64],
+        regions: &[GuestPhysAddrRange],
+        has_its: bool,
+    ) -> Result<Vgic, VgicError> {
         Ok(match self.host.gic {
             HostGic::V2 { .. } => Vgic::V2(arm_vgic_v2::Vgic::new(&arm_vgic_v2::VgicConfig {
                 vcpu_count: affinities.len(),
@@ -266,7 +277,12 @@ impl VmBuilder {
                     spi_count: SPI_COUNT,
                 })?;
                 let frames = |region: &GuestPhysAddrRange| region.size() / REDISTRIBUTOR_BYTES;
-                Vgic::V3(vgic.with_redistributor_regions(regions.iter().map(frames)))
+                let vgic = vgic.with_redistributor_regions(regions.iter().map(frames));
+                Vgic::V3(if has_its {
+                    vgic.with_lpis(LPI_COUNT)
+                } else {
+                    vgic
+                })
             }
         })
     }
@@ -283,7 +299,11 @@ impl VmBuilder {
         }
     }
 
-    const fn guest_gic<'a>(&self, redistributors: &'a [GuestPhysAddrRange]) -> GuestGic<'a> {
+    fn guest_gic<'a>(
+        &self,
+        redistributors: &'a [GuestPhysAddrRange],
+        has_its: bool,
+    ) -> GuestGic<'a> {
         let distributor = layout::GIC_DISTRIBUTOR;
         match self.host.gic {
             HostGic::V2 { .. } => GuestGic::V2 {
@@ -293,7 +313,7 @@ impl VmBuilder {
             HostGic::V3 => GuestGic::V3 {
                 distributor,
                 redistributors,
-                its: None,
+                its: has_its.then_some(layout::GIC_ITS),
             },
         }
     }

@@ -81,6 +81,8 @@ pub enum Target {
     /// What of a GICv2's CPU interface the guest does not reach by itself: the page
     /// with GICC_DIR, and nothing behind it.
     DeactivationPage,
+    /// The interrupt translation service: both its frames.
+    Its,
     /// Nothing but an answer: reads as zero, ignores writes.
     Empty,
     /// A device and the interrupt it drives.

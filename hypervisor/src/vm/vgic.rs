@@ -4,6 +4,7 @@ use core::ops::{Deref, DerefMut};
 
 use arm_vgic_core::{Controller, Folded, Kicks};
 use arm_vgic_v3::SgiRegister;
+use dtb_platform::layout::REDISTRIBUTOR_BYTES;
 use thiserror::Error;
 use vm_contract::{AccessError, HostPhysAddr, VcpuId, Width};
 
@@ -168,6 +169,13 @@ impl Vgic {
 }
 
 impl Frame {
+    /// Tells whether GICR_CTLR lies at `offset`: it turns the LPIs of a vCPU on and
+    /// off, and tells when that is done.
+    #[inline]
+    pub const fn is_lpi_control(self, offset: u64) -> bool {
+        matches!(self, Self::Redistributors) && offset.is_multiple_of(REDISTRIBUTOR_BYTES as u64)
+    }
+
     /// Returns the frame of a GICv3.
     #[inline]
     const fn of_v3(self) -> Option<arm_vgic_v3::Frame> {
