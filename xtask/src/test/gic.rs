@@ -36,7 +36,7 @@ const FLOOD: Flavour = Flavour {
     bootargs: "flood",
 };
 
-const FLAVOURS: [Flavour; 4] = [
+const FLAVOURS: [Flavour; 5] = [
     FLOOD,
     Flavour {
         test: "sixty_four_spis_come_once_each_by_priority_v2",
@@ -48,6 +48,13 @@ const FLAVOURS: [Flavour; 4] = [
         test: "gic_transcripts_are_equal_v3",
         file: "v3",
         bootargs: "",
+        ..FLOOD
+    },
+    Flavour {
+        test: "gic_transcripts_are_equal_its",
+        file: "its",
+        its: true,
+        bootargs: "its",
         ..FLOOD
     },
     Flavour {

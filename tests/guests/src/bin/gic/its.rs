@@ -4,7 +4,8 @@
 //! at after every command. Beside what `masks` says, this keeps clear of
 //!
 //! - changes of the property table without INV: caching it is a choice;
-//! - collections that move with LPIs pending in them, but by MOVI and MOVALL;
+//! - collections that move without MOVALL, and MOVALL without them: it may remap
+//!   collections, or not;
 //! - the pending tables in memory, which are written when the GIC likes.
 
 mod commands;
@@ -111,6 +112,11 @@ pub(crate) fn walk() {
         shown: [0; CPUS],
     };
     for step in 0..800 {
+        match step {
+            500 => walk.migrate(0, 1),
+            650 => walk.migrate(1, 0),
+            _ => {}
+        }
         add!("{step}");
         walk.go();
         walk.show();
@@ -160,11 +166,7 @@ impl Walk {
                 (0..3).for_each(|collection| Command::invalidate_all(collection).add());
             }
             20 => Command::invalidate(device, event).add(),
-            21 => {
-                let from = self.number(2);
-                Command::move_all(from, 1 - from).add();
-            }
-            22..28 => {
+            21..28 => {
                 let cpu = self.random.index(CPUS);
                 self.take(cpu);
             }
@@ -173,6 +175,15 @@ impl Walk {
                 self.end(cpu);
             }
         }
+    }
+
+    /// Moves all collections to one CPU, with what is pending in them: MOVALL
+    /// alone may remap collections, or not.
+    fn migrate(&mut self, from: u32, to: u32) {
+        add!("migrate");
+        (0..3).for_each(|collection| Command::map_collection(collection, to).add());
+        Command::move_all(from, to).add();
+        self.show();
     }
 
     fn take(&mut self, cpu: usize) -> bool {
