@@ -209,6 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_implemented_is_read_from_the_type_register() {
+        for (lr_count, vtr) in [(1, 0), (4, 3), (16, 15)] {
+            let interface = VirtualInterface::new(crate::FakeGich::new(lr_count));
+            assert_eq!(
+                interface.vtr,
+                0x9000_0000 | vtr,
+                "PRIbits and PREbits are 4"
+            );
+            assert_eq!(interface.lr_count(), lr_count);
+            assert_eq!(interface.priority_bits(), 5);
+            assert_eq!(interface.preemption_bits(), 5);
+            assert!(!interface.can_trap_dir());
+        }
+    }
+
+    #[test]
     fn every_list_register_survives_the_translation() {
         // Reserved bits: 22:20, and with HW = 0 also 18:13.
         for pattern in 0..=u16::MAX {

@@ -1,0 +1,12 @@
+//! An ITS driven by bytes: registers, commands, tables and devices in any order.
+#![no_main]
+
+#[path = "../../tests/its/driver.rs"]
+mod driver;
+#[path = "../../tests/its/machine.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod machine;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    drop(driver::drive(input));
+});
