@@ -4,7 +4,6 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
-
 use dtb_platform::GicVersion;
 
 use super::images;
@@ -18,49 +17,81 @@ pub(super) const GUEST: &str = "gic";
 const MARK: &str = "| ";
 const SECTION: &str = "== ";
 
-pub(super) fn tests() -> Vec<Test> {
-    vec![
-        Test::new("sixty_four_spis_come_once_each_by_priority", |run| {
-            are_equal(run, "flood", "flood", GicVersion::V3)
-        }),
-        Test::new("sixty_four_spis_come_once_each_by_priority_v2", |run| {
-            are_equal(run, "flood-v2", "flood", GicVersion::V2)
-        }),
-        Test::new("gic_transcripts_are_equal_v3", |run| {
-            are_equal(run, "v3", "", GicVersion::V3)
-        })
-        .within_minutes(6),
-        Test::new("gic_transcripts_are_equal_v2", |run| {
-            are_equal(run, "v2", "", GicVersion::V2)
-        })
-        .within_minutes(6),
-    ]
+/// What a transcript is of.
+#[derive(Clone, Copy)]
+struct Flavour {
+    /// The test's name, and that of its files.
+    test: &'static str,
+    file: &'static str,
+    gic: GicVersion,
+    its: bool,
+    bootargs: &'static str,
 }
 
-/// Runs the guest with these boot arguments on QEMU alone, then in the hypervisor,
-/// and compares.
-fn are_equal(run: &Run<'_>, flavour: &str, bootargs: &str, gic: GicVersion) -> Result<Verdict> {
+const FLOOD: Flavour = Flavour {
+    test: "sixty_four_spis_come_once_each_by_priority",
+    file: "flood",
+    gic: GicVersion::V3,
+    its: false,
+    bootargs: "flood",
+};
+
+const FLAVOURS: [Flavour; 5] = [
+    FLOOD,
+    Flavour {
+        test: "sixty_four_spis_come_once_each_by_priority_v2",
+        file: "flood-v2",
+        gic: GicVersion::V2,
+        ..FLOOD
+    },
+    Flavour {
+        test: "gic_transcripts_are_equal_v3",
+        file: "v3",
+        bootargs: "",
+        ..FLOOD
+    },
+    Flavour {
+        test: "gic_transcripts_are_equal_its",
+        file: "its",
+        its: true,
+        bootargs: "its",
+        ..FLOOD
+    },
+    Flavour {
+        test: "gic_transcripts_are_equal_v2",
+        file: "v2",
+        gic: GicVersion::V2,
+        bootargs: "",
+        ..FLOOD
+    },
+];
+
+pub(super) fn tests() -> Vec<Test> {
+    let test = |flavour: Flavour| {
+        Test::new(flavour.test, move |run| are_equal(run, flavour)).within_minutes(6)
+    };
+    FLAVOURS.map(test).into()
+}
+
+/// Runs the guest on QEMU alone, then in the hypervisor, and compares.
+fn are_equal(run: &Run<'_>, flavour: Flavour) -> Result<Verdict> {
     if run.context.is_bare() {
         return Ok(Verdict::Skipped("it runs both ways itself".into()));
     }
-    let expected = transcript(run, flavour, bootargs, gic, Mode::Bare)?;
-    let actual = transcript(run, flavour, bootargs, gic, Mode::Hypervisor)?;
+    let expected = transcript(run, flavour, Mode::Bare)?;
+    let actual = transcript(run, flavour, Mode::Hypervisor)?;
     compare(&expected, &actual)?;
     Ok(Verdict::Passed)
 }
 
 /// Runs the guest and returns its transcript, which stays in a file as well.
-fn transcript(
-    run: &Run<'_>,
-    flavour: &str,
-    bootargs: &str,
-    gic: GicVersion,
-    mode: Mode,
-) -> Result<Vec<String>> {
+fn transcript(run: &Run<'_>, flavour: Flavour, mode: Mode) -> Result<Vec<String>> {
     let mut vm = VmSpec::new(Boot::Kernel(images::program(run, GUEST)?));
-    (vm.vcpus, vm.memory_mib) = (2, 64);
-    vm.append(bootargs);
-    let guest = run.talk(vm, |machine| (machine.mode, machine.gic) = (mode, gic))?;
+    (vm.vcpus, vm.memory_mib, vm.its) = (2, 64, flavour.its);
+    vm.append(flavour.bootargs);
+    let guest = run.talk(vm, |machine| {
+        (machine.mode, machine.gic) = (mode, flavour.gic);
+    })?;
     let printed = guest.power_off()?;
     let name = match mode {
         Mode::Bare => "bare",
@@ -71,7 +102,8 @@ fn transcript(
         .filter_map(|line| line.trim_end().strip_prefix(MARK))
         .map(str::to_owned)
         .collect();
-    let file = run.directory()?.join(format!("gic-{flavour}-{name}.txt"));
+    let file = format!("gic-{}-{name}.txt", flavour.file);
+    let file = run.directory()?.join(file);
     fs::write(&file, lines.join("\n") + "\n")
         .with_context(|| format!("cannot write {}", file.display()))?;
     images::check_verdict(GUEST, &printed).with_context(|| format!("on the {name} machine"))?;

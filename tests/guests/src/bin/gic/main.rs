@@ -14,6 +14,8 @@ mod flood;
 #[cfg(target_os = "none")]
 mod interface;
 #[cfg(target_os = "none")]
+mod its;
+#[cfg(target_os = "none")]
 mod levels;
 #[cfg(target_os = "none")]
 mod masks;
@@ -48,11 +50,13 @@ fn run() {
     gic::init_cpu();
     partner::start();
     partner::ask(partner::Request::InitGicv3);
-    // The boot arguments `flood` and `walk` leave the rest out.
+    // The boot arguments `flood`, `walk` and `its` leave the rest out.
     let sections: &[fn()] = if machine::has_boot_word("flood") {
         &[flood::run]
     } else if machine::has_boot_word("walk") {
         &[walk::all]
+    } else if machine::has_boot_word("its") {
+        &[its::registers, its::walk]
     } else {
         &[
             registers::wake,
