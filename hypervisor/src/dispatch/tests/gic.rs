@@ -138,6 +138,7 @@ fn set_up(commands: u64) -> [(u64, u8, u64); 10] {
 }
 
 /// A guest with an ITS and this in its queue.
+#[expect(clippy::cast_possible_truncation, reason = "low halves are meant")]
 fn guest_with_commands(commands: &[[u64; 4]]) -> Rig {
     let rig = Rig::from_plan(&Plan {
         its: true,
