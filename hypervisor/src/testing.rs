@@ -190,6 +190,14 @@ fn builder(
     }
 }
 
+/// Returns what builds VMs on a machine with a GICv2 whose GICV is there.
+pub(crate) fn builder_on_gicv2(cpu_interface: HostPhysAddr) -> VmBuilder {
+    let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
+    let console = Console::new(Box::new(FakeUart::default()));
+    let gic = HostGic::V2 { cpu_interface };
+    builder(machine, gic, console, frame_pool(8 << 20))
+}
+
 /// Starts a VM, without a CPU to do it.
 fn boot(vm: Arc<Vm>) {
     let mut boot = Boot::new(vm);

@@ -2,8 +2,9 @@
 
 mod calls;
 mod faults;
-mod gic;
+mod gicv2;
 mod interrupts;
+mod its;
 mod mmio;
 mod registers;
 

@@ -117,6 +117,12 @@ impl Space {
         self.vmid
     }
 
+    /// Returns where an address of the guest's leads.
+    #[cfg(test)]
+    pub(crate) fn translate(&self, address: GuestPhysAddr) -> Option<s2_mmu::Translation> {
+        self.stage2.as_ref()?.lock().translate(address)
+    }
+
     /// Returns how many frames the tables take, and how many they may.
     #[must_use]
     pub fn table_frames(&self) -> (usize, usize) {

@@ -1,107 +1,12 @@
-//! Interrupt controllers other than the usual one: a GICv2, and an ITS.
+//! Guests with an interrupt translation service.
 
-use arm_vcpu::{SystemRegister, fakes};
-use arm_vgic_core::Group;
-use vm_contract::HostPhysAddr;
+use arm_vcpu::fakes;
 
-use super::{VECTORS, assert_undefined, run_to_the_end};
-use crate::testing::{Inside, Plan, Rig};
-use crate::vm::vgic::HostGic;
+use super::{VECTORS, run_to_the_end};
+use crate::testing::{Plan, Rig};
 
 const WORD: u8 = 2;
 const DWORD: u8 = 3;
-
-mod v2 {
-    pub(super) const GICD: u64 = 0x0800_0000;
-    pub(super) const IGROUPR0: u64 = GICD + 0x080;
-    pub(super) const ISACTIVER0: u64 = GICD + 0x300;
-    pub(super) const SGIR: u64 = GICD + 0xF00;
-    /// The second page of the CPU interface.
-    pub(super) const DIR: u64 = 0x0801_1000;
-}
-
-/// VMs on a machine with a GICv2, with vCPUs as `homes` says, whose interrupts are
-/// all in Group 1.
-fn gicv2(homes: &[&[u32]]) -> Rig {
-    let rig = Rig::from_plan(&Plan {
-        homes,
-        gic: HostGic::V2 {
-            cpu_interface: HostPhysAddr::from(0x0804_0000),
-        },
-        ..Plan::default()
-    });
-    for (vm, homes) in homes.iter().enumerate() {
-        for vcpu in 0..homes.len() {
-            rig.script(vm, vcpu)
-                .look(|inside| inside.open_interrupts())
-                .leave(|inside| inside.store(v2::GICD, WORD, 0b11))
-                .leave(|inside| inside.store(v2::IGROUPR0, WORD, u32::MAX.into()));
-        }
-    }
-    rig
-}
-
-/// Returns the INTID and the sender of what the list registers hold.
-fn listed(inside: &Inside<'_>) -> Option<(u32, u8)> {
-    let mut entries = inside.ich.list_registers().iter();
-    let entry = entries.find(|entry| !entry.is_inactive())?;
-    Some((entry.intid(), entry.source()))
-}
-
-#[test]
-fn an_sgi_by_the_distributor_of_a_gicv2_names_its_sender() {
-    let mut rig = gicv2(&[&[0, 1]]);
-    rig.settle();
-    rig.script(0, 1)
-        .leave(|inside| inside.store(v2::SGIR, WORD, 1 << 16 | 5))
-        .leave(|inside| inside.store(v2::SGIR, WORD, 2 << 24 | 6));
-    rig.settle();
-    rig.script(0, 0)
-        .look(|inside| assert_eq!(listed(inside), None, "this one is off until PSCI"));
-    rig.script(0, 1).look(|inside| {
-        assert_eq!(listed(inside), Some((6, 1)));
-        assert_eq!(inside.handle_interrupt(), Some(6));
-    });
-    run_to_the_end(&mut rig);
-}
-
-#[test]
-fn gicc_dir_ends_what_has_lost_its_priority() {
-    let mut rig = gicv2(&[&[0]]);
-    rig.script(0, 0)
-        .look(|inside| inside.ich.set_eoi_mode(true))
-        .leave(|inside| inside.store(v2::SGIR, WORD, 2 << 24 | 9))
-        .look(|inside| {
-            assert_eq!(inside.acknowledge(), Some(9));
-            inside.ich.end(Group::One, 9);
-        })
-        .leave(|_| fakes::load(v2::ISACTIVER0, WORD, 3))
-        .look(|inside| assert_eq!(inside.frame.gpr(3), 1 << 9))
-        // Not there, and not so wide.
-        .leave(|inside| inside.store(v2::DIR + 8, WORD, 9))
-        .leave(|inside| inside.store(v2::DIR, DWORD, 9))
-        .leave(|_| fakes::load(v2::DIR, WORD, 4))
-        .look(|inside| assert_eq!(inside.frame.gpr(4), 0))
-        .leave(|_| fakes::load(v2::ISACTIVER0, WORD, 3))
-        .look(|inside| assert_eq!(inside.frame.gpr(3), 1 << 9))
-        .leave(|inside| inside.store(v2::DIR, WORD, 9))
-        .leave(|_| fakes::load(v2::ISACTIVER0, WORD, 3))
-        .look(|inside| assert_eq!(inside.frame.gpr(3), 0));
-    run_to_the_end(&mut rig);
-}
-
-#[test]
-fn a_gicv2_has_no_system_registers() {
-    let mut rig = gicv2(&[&[0]]);
-    rig.script(0, 0)
-        .leave(|inside| {
-            inside.registers.vbar_el1 = VECTORS;
-            inside.frame.elr = super::ENTRY;
-            inside.write_register(SystemRegister::ICC_SGI1R_EL1, 1)
-        })
-        .look(|inside| assert_undefined(inside));
-    run_to_the_end(&mut rig);
-}
 
 /// Where the guest has its tables.
 mod table {
