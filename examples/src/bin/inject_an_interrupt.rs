@@ -45,6 +45,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         spi_count: 32,
     })?;
     let mut cpu = FakeIch::new(LIST_REGISTERS);
+    // Firmware, or the hypervisor in its place, wakes the redistributor of a CPU that
+    // it turns on.
+    assert_eq!(vgic.set_awake(VCPU, true), Kicks::NONE);
 
     // What the guest's driver does: groups on, the interrupt in Group 1, enabled.
     let distributor = Frame::Distributor;
