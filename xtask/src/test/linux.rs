@@ -45,13 +45,22 @@ pub(super) const LOG_FOLLOWS: &str = "--- dmesg ---";
 pub(super) fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::new("linux_smp_boots_to_a_shell", boots_to_a_shell),
-        Test::new("reboot_reboots_the_guest", reboots),
+        Test::new("reboot_reboots_the_guest", |run| {
+            reboots(run, GicVersion::V3)
+        }),
         Test::new("exec_returns_output_and_status", returns_output_and_status),
         Test::new("exec_output_is_exact", output_is_exact),
-        Test::new("cpu_hotplug_works_50_times", hotplug).within_minutes(6),
+        hotplug_test("cpu_hotplug_works_50_times", GicVersion::V3),
         Test::new("all_cpus_compute_right_at_once", compute).within_minutes(6),
     ];
     tests.push(Test::new("linux_runs_on_gicv2", runs_on_gicv2));
+    tests.push(Test::new("reboot_reboots_the_guest_on_gicv2", |run| {
+        reboots(run, GicVersion::V2)
+    }));
+    tests.push(hotplug_test(
+        "cpu_hotplug_works_50_times_on_gicv2",
+        GicVersion::V2,
+    ));
     tests.push(Test::new("linux_reports_its", reports_its));
     for cpu in CPUS {
         let name = format!("linux_runs_on_{}", cpu.replace('-', "_"));
@@ -65,7 +74,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 fn boots_to_a_shell(run: &Run<'_>) -> Result<Verdict> {
-    let mut guest = run.talk_to_shell()?;
+    let mut guest = run.talk_to_shell(|_| {})?;
     guest.expect(PROMPT)?;
     guest.send("nproc\n");
     guest.expect("\n4\r\n")?;
@@ -86,8 +95,8 @@ fn boots_to_a_shell(run: &Run<'_>) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-fn reboots(run: &Run<'_>) -> Result<Verdict> {
-    let mut guest = run.talk_to_shell()?;
+fn reboots(run: &Run<'_>, gic: GicVersion) -> Result<Verdict> {
+    let mut guest = run.talk_to_shell(|machine| machine.gic = gic)?;
     guest.expect(PROMPT)?;
     guest.send("touch /before; reboot\n");
     guest.expect("Booting Linux on physical CPU")?;
@@ -124,7 +133,11 @@ fn output_is_exact(run: &Run<'_>) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-fn hotplug(run: &Run<'_>) -> Result<Verdict> {
+fn hotplug_test(name: &str, gic: GicVersion) -> Test {
+    Test::new(name, move |run| hotplug(run, gic)).within_minutes(6)
+}
+
+fn hotplug(run: &Run<'_>, gic: GicVersion) -> Result<Verdict> {
     let command = format!(
         "cpu=/sys/devices/system/cpu/cpu3/online
          for i in $(seq 50); do
@@ -135,7 +148,7 @@ fn hotplug(run: &Run<'_>) -> Result<Verdict> {
          done
          echo done; echo '{LOG_FOLLOWS}'; dmesg"
     );
-    let output = run.output(&command, |_| {})?;
+    let output = run.output(&command, |machine| machine.gic = gic)?;
     ensure!(healthy(&output)? == "done\n", "not done:\n{output}");
     Ok(Verdict::Passed)
 }

@@ -109,12 +109,12 @@ impl Run<'_> {
     }
 
     /// Starts Linux with a shell.
-    pub(super) fn talk_to_shell(&self) -> Result<Dialogue> {
+    pub(super) fn talk_to_shell(&self, shape: impl FnOnce(&mut MachineSpec)) -> Result<Dialogue> {
         let vm = self.linux(Purpose::Shell {
             rows: 24,
             columns: 1000,
         })?;
-        self.talk(vm, |_| {})
+        self.talk(vm, shape)
     }
 
     /// Runs a command in Linux on this machine and returns what it prints and
