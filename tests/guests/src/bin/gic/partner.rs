@@ -15,6 +15,10 @@ pub(crate) enum Request {
     Write(Icc, u64),
     /// Reads its own GICR_ISPENDR0.
     Settle,
+    /// Reads all registers of its interface whose reading changes nothing.
+    ReadVisible,
+    /// Loads from this many addresses.
+    LoadList(usize),
     /// Raises the line of its virtual timer, or lowers it.
     Timer(bool),
     /// Takes interrupts by exceptions until this many have come.
@@ -38,7 +42,9 @@ const INIT_GICV3: u64 = 5;
 const LOAD: u64 = 6;
 const STORE: u64 = 7;
 const STORE_BYTE: u64 = 8;
-const LEAVE: u64 = 9;
+const READ_VISIBLE: u64 = 9;
+const LOAD_LIST: u64 = 10;
+const LEAVE: u64 = 11;
 
 impl Request {
     fn encode(self) -> (u64, u64) {
@@ -52,6 +58,8 @@ impl Request {
             Self::Load(address) => (LOAD, address),
             Self::Store(address, value) => (STORE | u64::from(value) << 8, address),
             Self::StoreByte(address, value) => (STORE_BYTE | u64::from(value) << 8, address),
+            Self::ReadVisible => (READ_VISIBLE, 0),
+            Self::LoadList(count) => (LOAD_LIST, count as u64),
             Self::Leave => (LEAVE, 0),
         }
     }
@@ -61,6 +69,8 @@ impl Request {
 static TURN: AtomicU32 = AtomicU32::new(0);
 static WORDS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static ANSWER: AtomicU64 = AtomicU64::new(0);
+/// What a request or an answer of many words consists of.
+static LIST: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 /// Turns CPU 1 on.
 pub(crate) fn start() {
@@ -78,6 +88,29 @@ pub(crate) fn leave() {
 pub(crate) fn ask(request: Request) -> u64 {
     post(request);
     answer()
+}
+
+/// Returns all registers of the interface of CPU 1 whose reading changes nothing.
+///
+/// One request for all: where the host has few CPUs, each costs it a good while.
+pub(crate) fn visible() -> [u64; Icc::VISIBLE.len()] {
+    ask(Request::ReadVisible);
+    let mut values = [0; Icc::VISIBLE.len()];
+    for (value, slot) in values.iter_mut().zip(&LIST) {
+        *value = slot.load(Ordering::Relaxed);
+    }
+    values
+}
+
+/// Lets CPU 1 load from at most 64 addresses, and returns what is there.
+pub(crate) fn load_all(addresses: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
+    let mut count = 0;
+    for (slot, address) in LIST.iter().zip(addresses) {
+        slot.store(address, Ordering::Relaxed);
+        count += 1;
+    }
+    ask(Request::LoadList(count));
+    LIST.iter().map(|slot| slot.load(Ordering::Relaxed))
 }
 
 /// Asks for something whose end [`answer`] waits for.
@@ -110,6 +143,19 @@ fn serve() {
                 0
             }
             (SETTLE, _) => gic::read_private(gic::ISPENDR).into(),
+            (READ_VISIBLE, _) => {
+                for (slot, register) in LIST.iter().zip(Icc::VISIBLE) {
+                    slot.store(register.read_here(), Ordering::Relaxed);
+                }
+                0
+            }
+            (LOAD_LIST, _) => {
+                for slot in LIST.iter().take(usize::try_from(value).unwrap_or(0)) {
+                    let word = mmio::read32(slot.load(Ordering::Relaxed));
+                    slot.store(word.into(), Ordering::Relaxed);
+                }
+                0
+            }
             (TIMER, _) => {
                 drive_timer(value != 0);
                 0

@@ -146,11 +146,12 @@ impl Snapshot {
     /// Takes what is visible now.
     pub(crate) fn take() -> Self {
         settle();
-        let mut interfaces = [[0; Icc::VISIBLE.len()]; CPUS];
-        for (cpu, values) in interfaces.iter_mut().enumerate() {
-            for (slot, register) in values.iter_mut().zip(Icc::VISIBLE) {
-                *slot = register.read(cpu) & masks::icc(register);
-            }
+        let mut interfaces = [Icc::VISIBLE.map(Icc::read_here), partner::visible()];
+        for (slot, register) in interfaces
+            .iter_mut()
+            .flat_map(|one| one.iter_mut().zip(Icc::VISIBLE))
+        {
+            *slot &= masks::icc(register);
         }
         Self {
             control: mmio::read32(gic::GICD + gic::CTLR),

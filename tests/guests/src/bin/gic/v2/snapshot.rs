@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use super::GICD;
 use super::interface::{Gicc, load, store};
-use crate::masks;
+use super::{GICC, GICD};
 use crate::transcript::{add, line};
+use crate::{masks, partner};
 
 pub(crate) const CPUS: usize = 2;
 pub(crate) const BANKS: u32 = 8;
@@ -91,6 +91,11 @@ fn registers() -> impl Iterator<Item = Register> {
     }))
 }
 
+/// Returns the word that CPU 1 has loaded.
+fn word_of(loaded: u64) -> u32 {
+    u32::try_from(loaded).unwrap_or(u32::MAX)
+}
+
 /// The visible state at one time.
 pub(crate) struct Snapshot {
     control: u32,
@@ -112,15 +117,25 @@ impl Snapshot {
     pub(crate) fn take() -> Self {
         settle();
         let mut values = [0; REGISTERS];
+        let mine = |register: &Register| register.cpu != Some(1);
         for (slot, register) in values.iter_mut().zip(registers()) {
-            let cpu = register.cpu.unwrap_or(0);
-            *slot = load(cpu, GICD + register.offset) & register.mask;
-        }
-        let mut interfaces = [[0; Gicc::VISIBLE.len()]; CPUS];
-        for (cpu, slots) in interfaces.iter_mut().enumerate() {
-            for (slot, register) in slots.iter_mut().zip(Gicc::VISIBLE) {
-                *slot = register.read(cpu);
+            if mine(&register) {
+                *slot = load(0, GICD + register.offset) & register.mask;
             }
+        }
+        let others = registers().filter(|register| !mine(register));
+        let loaded = partner::load_all(others.map(|register| GICD + register.offset));
+        let slots = values.iter_mut().zip(registers());
+        let slots = slots.filter(|(_, register)| !mine(register));
+        for ((slot, register), word) in slots.zip(loaded) {
+            *slot = word_of(word) & register.mask;
+        }
+        let mut interfaces = [Gicc::VISIBLE.map(|register| register.read(0)); CPUS];
+        let addresses = Gicc::VISIBLE.map(|register| GICC + register as u64);
+        let loaded = partner::load_all(addresses.into_iter());
+        let [_, second] = &mut interfaces;
+        for (slot, word) in second.iter_mut().zip(loaded) {
+            *slot = word_of(word);
         }
         Self {
             control: load(0, GICD),
