@@ -46,6 +46,9 @@ pub struct Controller {
 }
 
 impl Controller {
+    const ENABLE_GRP0: u32 = 1 << 0;
+    const ENABLE_GRP1: u32 = 1 << 1;
+
     /// Builds a controller in its reset state: for so many vCPUs, 1 to 256, all
     /// awake, and at least so many SPIs, up to [`MAX_SPIS`], rounded up to a
     /// multiple of 32 where that many exist. Nothing is allocated later.
@@ -115,14 +118,20 @@ impl Controller {
         self.shared.spis.len()
     }
 
-    /// Tells whether the distributor forwards Group 0 and Group 1.
+    /// Returns EnableGrp0 and EnableGrp1 as they lie in GICD_CTLR: bits 0 and 1.
     #[must_use]
-    pub fn groups_enabled(&self) -> (bool, bool) {
-        (self.groups.group0 != 0, self.groups.group1 != 0)
+    pub fn read_enables(&self) -> u32 {
+        self.groups.group0 & Self::ENABLE_GRP0 | self.groups.group1 & Self::ENABLE_GRP1
     }
 
-    /// Lets the distributor forward Group 0 and Group 1, or not: EnableGrp0 and
-    /// EnableGrp1 of GICD_CTLR.
+    /// Writes EnableGrp0 and EnableGrp1 as they lie in GICD_CTLR. Other bits of
+    /// `value` are ignored.
+    pub fn write_enables(&mut self, value: u64) -> Kicks {
+        let enabled = |bit: u32| value & u64::from(bit) != 0;
+        self.enable_groups(enabled(Self::ENABLE_GRP0), enabled(Self::ENABLE_GRP1))
+    }
+
+    /// Lets the distributor forward Group 0 and Group 1, or not.
     pub fn enable_groups(&mut self, group0: bool, group1: bool) -> Kicks {
         let all_if = |enabled| if enabled { u32::MAX } else { 0 };
         let groups = Groups {

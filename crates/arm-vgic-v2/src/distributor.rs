@@ -62,7 +62,7 @@ impl Vgic {
             Register::Targets => self.read_targets(asker, offset, width),
             Register::SgiSources => self.read_sgi_sources(asker, offset, width),
             Register::Other => match offset & !3 {
-                gicd::CTLR => self.groups_as_ctlr().into(),
+                gicd::CTLR => self.core.read_enables().into(),
                 gicd::TYPER => self.distributor_type().into(),
                 gicd::IIDR => gicd::IIDR_VALUE.into(),
                 // Reserved, or write-only.
@@ -89,22 +89,13 @@ impl Vgic {
             Register::Targets => self.write_targets(offset, width, value),
             Register::SgiSources => self.write_sgi_sources(asker, offset, width, value),
             Register::Other => match offset {
-                gicd::CTLR => self.core.enable_groups(
-                    value & u64::from(gicd::CTLR_ENABLE_GRP0) != 0,
-                    value & u64::from(gicd::CTLR_ENABLE_GRP1) != 0,
-                ),
+                gicd::CTLR => self.core.write_enables(value),
                 #[expect(clippy::cast_possible_truncation, reason = "the register has 32 bits")]
                 gicd::SGIR => self.send_sgi(asker, value as u32),
                 // Read-only or reserved.
                 _ => Kicks::NONE,
             },
         })
-    }
-
-    fn groups_as_ctlr(&self) -> u32 {
-        let (group0, group1) = self.core.groups_enabled();
-        let bit_if = |enabled, bit| if enabled { bit } else { 0 };
-        bit_if(group0, gicd::CTLR_ENABLE_GRP0) | bit_if(group1, gicd::CTLR_ENABLE_GRP1)
     }
 
     fn distributor_type(&self) -> u32 {

@@ -14,9 +14,6 @@ pub(crate) mod gicd {
     pub(crate) const SPENDSGIR: u64 = 0xF20;
     pub(crate) const SPENDSGIR_END: u64 = 0xF30;
 
-    pub(crate) const CTLR_ENABLE_GRP0: u32 = 1 << 0;
-    pub(crate) const CTLR_ENABLE_GRP1: u32 = 1 << 1;
-
     pub(crate) const TYPER_CPU_NUMBER_SHIFT: u32 = 5;
 
     /// Product `A`, architecture version 2, no JEP106 manufacturer.

@@ -30,7 +30,7 @@ impl Vgic {
         }
         check_width(offset, width)?;
         let value = match offset & !3 {
-            regs::CTLR => self.groups_as_ctlr() | gicd::CTLR_ARE | gicd::CTLR_DS,
+            regs::CTLR => self.core.read_enables() | gicd::CTLR_ARE | gicd::CTLR_DS,
             gicd::TYPER => self.distributor_type(),
             gicd::IIDR => regs::IIDR_VALUE,
             // Reserved, or write-only.
@@ -61,21 +61,12 @@ impl Vgic {
         check_width(offset, width)?;
         Ok(match offset {
             // All other bits are fixed.
-            regs::CTLR => self.core.enable_groups(
-                value & u64::from(gicd::CTLR_ENABLE_GRP0) != 0,
-                value & u64::from(gicd::CTLR_ENABLE_GRP1) != 0,
-            ),
+            regs::CTLR => self.core.write_enables(value),
             gicd::SETSPI_NSR => self.send_message_to(value, true),
             gicd::CLRSPI_NSR => self.send_message_to(value, false),
             // Read-only or reserved.
             _ => Kicks::NONE,
         })
-    }
-
-    fn groups_as_ctlr(&self) -> u32 {
-        let (group0, group1) = self.core.groups_enabled();
-        let bit_if = |enabled, bit| if enabled { bit } else { 0 };
-        bit_if(group0, gicd::CTLR_ENABLE_GRP0) | bit_if(group1, gicd::CTLR_ENABLE_GRP1)
     }
 
     fn distributor_type(&self) -> u32 {

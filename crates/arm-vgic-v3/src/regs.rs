@@ -11,8 +11,6 @@ pub(crate) mod gicd {
     pub(crate) const CLRSPI_NSR: u64 = 0x0048;
     pub(crate) const IROUTER: u64 = 0x6000;
 
-    pub(crate) const CTLR_ENABLE_GRP0: u32 = 1 << 0;
-    pub(crate) const CTLR_ENABLE_GRP1: u32 = 1 << 1;
     /// Affinity routing is enabled.
     pub(crate) const CTLR_ARE: u32 = 1 << 4;
     /// Security is disabled.
