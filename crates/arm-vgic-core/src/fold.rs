@@ -70,8 +70,10 @@ impl Controller {
             one.interface.vmcr = ich.read_vmcr();
             // While ICC_DIR_EL1 traps, only that ends an interrupt: EOIs drop
             // priorities, and do not count (ICH_HCR_EL2.EOIcount). In QEMU (7.2)
-            // they do.
-            if one.interface.hcr & (hcr::LRENPIE | hcr::TDIR) == hcr::LRENPIE {
+            // they do. A guest that has left that mode since means what it ends.
+            let only_dir =
+                one.interface.hcr & hcr::TDIR != 0 && one.interface.vmcr & vmcr::VEOIM != 0;
+            if one.interface.hcr & hcr::LRENPIE != 0 && !only_dir {
                 // Before the list registers give back theirs: those are not meant.
                 self.end_counted(vcpu, ich, folded);
             }
