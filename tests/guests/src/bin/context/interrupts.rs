@@ -33,6 +33,14 @@ pub(crate) fn init_cpu() {
     }
 }
 
+/// Waits until all CPUs have been prepared: that clears what was sent before.
+pub(crate) fn wait_for_all() {
+    static READY: AtomicUsize = AtomicUsize::new(0);
+    READY.fetch_add(1, Ordering::AcqRel);
+    let ready = timer::wait_until(|| READY.load(Ordering::Acquire) == machine::cpu_count());
+    check!(ready, "not all CPUs are ready");
+}
+
 /// Makes some SGIs pending, and sometimes one active. They do not end a wait if
 /// `waits`.
 pub(crate) fn raise(random: &mut Random, waits: bool) -> Pending {

@@ -190,8 +190,7 @@ pub(crate) fn all() {
         PSCI_VERSION.store(version.cast_unsigned(), Ordering::Relaxed);
     }
     calibrate();
-    let version = timer::wait_until(|| PSCI_VERSION.load(Ordering::Relaxed) != 0);
-    check!(version, "CPU 0 does not tell the version");
+    interrupts::wait_for_all();
     for round in 0..rounds {
         one(seed, this, round);
     }
