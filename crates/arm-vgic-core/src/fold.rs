@@ -178,9 +178,9 @@ impl Controller {
             let (priority, active, group1) = bank.rank(intid % 32);
             // They nest by group priority.
             let running = priority & one.interface.preemption_mask(group1);
-            active.then_some((!bank.is_acknowledged(intid % 32), running, priority, intid))
+            active.then_some((!bank.is_acknowledged(intid % 32), running, intid))
         });
-        if let Some(intid) = active.min().and_then(|(.., intid)| IntId::new(intid)) {
+        if let Some(intid) = active.min().and_then(|(_, _, intid)| IntId::new(intid)) {
             self.end(vcpu, intid, folded);
         }
     }
