@@ -22,7 +22,10 @@ pub(super) const RULES: &[Rule] = list![
         interrupt_that_becomes_pending_again_queues_again,
         edges_in_the_queue_merge,
     ],
-    "ICC_EOIR1_EL1, EOImode 0" => [interrupts_nest_as_deep_as_priorities_go],
+    "ICC_EOIR1_EL1, EOImode 0" => [
+        interrupts_nest_as_deep_as_priorities_go,
+        nest_begun_in_eoi_mode_1_ends_in_mode_0,
+    ],
     "ICC_EOIR1_EL1, EOImode 1" => [many_interrupts_can_be_active_at_once],
     "ICC_BPR0_EL1, ICC_BPR1_EL1" => [interrupts_nest_by_the_binary_points_of_their_groups],
     "ICC_PMR_EL1" => [masked_queue_comes_when_unmasked],
@@ -213,6 +216,23 @@ fn interrupts_nest_as_deep_as_priorities_go(make: &Factory<'_>) -> Verdict {
         gic.end(0, 40 + n);
         gic.expect_active(0, 40 + n, false)?;
         gic.take_and_end(0, 60 + n)?;
+    }
+    gic.nothing(0)
+}
+
+fn nest_begun_in_eoi_mode_1_ends_in_mode_0(make: &Factory<'_>) -> Verdict {
+    let mut gic = Board::ready(make, 1)?;
+    gic.set_icc(0, IccRegister::Ctlr, 0b10);
+    for (intid, priority) in (40..55).zip((0..0xF0_u8).step_by(0x10).rev()) {
+        gic.set_priority(0, intid, priority)?;
+        gic.set_bit(0, ISPENDR, intid)?;
+        gic.take(0, intid)?;
+    }
+    gic.set_icc(0, IccRegister::Ctlr, 0);
+    // No register is looked at in between.
+    (40..55).rev().for_each(|intid| gic.end(0, intid));
+    for intid in 40..55 {
+        gic.expect_active(0, intid, false)?;
     }
     gic.nothing(0)
 }
