@@ -211,7 +211,12 @@ impl<H: AxVCpuHal> Vcpu<H> {
         let (folded, withdrawn) = vm.with_vgic(Some(id), |vgic| {
             let folded = match then {
                 AfterFold::Save => vgic.save(id, cpu.ich()),
-                AfterFold::Nothing => vgic.fold(id, cpu.ich()),
+                AfterFold::Nothing => {
+                    let folded = vgic.fold(id, cpu.ich());
+                    let high = is_asserted(arch.virtual_timer());
+                    vgic.show_linked_source(id, layout::TIMER.virt, high);
+                    folded
+                }
                 AfterFold::Flush => Folded::default(),
             };
             // The guest may have stopped or moved its timer before it saw the

@@ -92,6 +92,9 @@ pub(crate) struct Bank {
     pub(crate) stale: u32,
     /// Linked to a physical interrupt that is active.
     pub(crate) linked: u32,
+    /// Linked, and the source was high when somebody last looked. While the interrupt
+    /// is active this is only shown: the physical interrupt comes again after it.
+    pub(crate) source: u32,
     /// Priorities; only implemented bits are ever set.
     pub(crate) priority: [u8; 32],
     /// The groups and priorities that active interrupts were acknowledged with.
@@ -119,6 +122,7 @@ impl Bank {
             listed: 0,
             stale: 0,
             linked: 0,
+            source: 0,
             priority: [0; 32],
             taken_group: 0,
             taken_priority: [0; 32],
@@ -139,7 +143,8 @@ impl Bank {
     /// Returns the pending interrupts as ISPENDR shows them.
     pub(crate) fn pending(&self) -> u32 {
         let level = self.line | self.message;
-        self.latch | self.lent_latch | self.lent_line | (level & (!self.edge | self.linked))
+        let shown = self.source & self.linked & self.active;
+        self.latch | self.lent_latch | self.lent_line | (level & (!self.edge | self.linked)) | shown
     }
 
     /// Returns the interrupts that are pending, enabled and not active.

@@ -83,6 +83,20 @@ impl Controller {
             })
     }
 
+    /// Says whether the source of the linked interrupt `intid`, a PPI of `vcpu` or an
+    /// SPI, is high. While the guest handles the interrupt, ISPENDR shows that: to be
+    /// called before the guest looks there, as its list register cannot tell.
+    pub fn show_linked_source(&mut self, vcpu: VcpuId, intid: IntId, high: bool) {
+        let (word, bit) = place(intid);
+        let bank = match word.checked_sub(1) {
+            None => self.vcpus.get_mut(vcpu.index()).map(|one| &mut one.bank),
+            Some(index) => self.shared.get_mut(index).map(|spis| &mut spis.bank),
+        };
+        if let Some(bank) = bank {
+            bank.source = bank.source & !bit | if high { bit } else { 0 };
+        }
+    }
+
     /// Returns the physical interrupt that is active on behalf of `intid`, a PPI
     /// of `vcpu` or an SPI, if one is, as last folded. Whoever moves a vCPU to
     /// another CPU moves the active state of its PPIs along.
@@ -331,6 +345,31 @@ mod tests {
         );
         let kicks = machine.controller.set_awake(FIRST, true);
         assert!(!kicks.contains(FIRST));
+        assert_eq!(machine.acknowledge(FIRST), None);
+    }
+
+    #[test]
+    fn a_source_that_is_high_shows_while_its_interrupt_is_active() {
+        const GICD_ISPENDR1: u64 = 0x204;
+        let mut machine = Machine::new(4);
+        machine.fire(40, 77);
+        assert_eq!(machine.acknowledge(FIRST), Some(40));
+        let register = IrqRegister::decode(GICD_ISPENDR1).expect("a register");
+        for high in [true, false, true] {
+            let _ = machine.controller.fold(FIRST, &machine.cpus[0]);
+            machine.controller.show_linked_source(FIRST, spi(40), high);
+            let pending = machine
+                .controller
+                .read_register(FIRST, register, Width::Word);
+            assert_eq!(pending, u64::from(high) << 8);
+            machine.controller.flush(FIRST, &mut machine.cpus[0]);
+        }
+        machine.end(FIRST, 40);
+        machine.refresh(FIRST);
+        let pending = machine
+            .controller
+            .read_register(FIRST, register, Width::Word);
+        assert_eq!(pending, 0, "it comes again by itself");
         assert_eq!(machine.acknowledge(FIRST), None);
     }
 

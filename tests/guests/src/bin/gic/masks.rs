@@ -24,8 +24,6 @@
 //! - A group that the CPU interface disables while an interrupt of it is the
 //!   most urgent one: QEMU 7.2 then shows no other.
 
-use test_guests::runtime::timer;
-
 use crate::interface::Icc;
 
 /// GICD_TYPER: ESPI (8) and SecurityExtn (10). How many bits INTIDs have, LPIs,
@@ -52,14 +50,4 @@ pub(crate) const fn icc(register: Icc) -> u64 {
         Icc::Ctlr => 0b11,
         _ => u64::MAX,
     }
-}
-
-/// Returns what is compared of a CPU's pending SGIs and PPIs, given its active
-/// ones: not the virtual timer's while it is active.
-///
-/// The timer's line is high then, usually, and GICR_ISPENDR0 should say so. The
-/// hypervisor hands the timer on as a hardware interrupt, which list registers
-/// cannot show as active and pending; it becomes pending again when it is ended.
-pub(crate) const fn pending(pending: u32, active: u32) -> u32 {
-    pending & !(active & 1 << timer::VIRTUAL_INTID)
 }

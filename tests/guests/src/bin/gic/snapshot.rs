@@ -106,9 +106,6 @@ fn memory() -> [u32; REGISTERS] {
     for (slot, register) in values.iter_mut().zip(registers()) {
         *slot = mmio::read32(register.address) & register.mask;
     }
-    for [_, _, pending, active, ..] in values.as_chunks_mut::<PER_BANK>().0.iter_mut().take(CPUS) {
-        *pending = masks::pending(*pending, *active);
-    }
     values
 }
 
