@@ -46,8 +46,9 @@ impl Vgic {
         Ok(match offset & !3 {
             regs::CTLR => self.lpi_control(vcpu).into(),
             gicr::IIDR => regs::IIDR_VALUE.into(),
-            gicr::TYPER => width.truncate(self.redistributor_type(vcpu)),
-            gicr::TYPER_UPPER => self.redistributor_type(vcpu) >> 32,
+            gicr::TYPER | gicr::TYPER_UPPER => {
+                regs::part(self.redistributor_type(vcpu), offset, width)
+            }
             gicr::WAKER if self.core.is_awake(vcpu) => 0,
             gicr::WAKER => (gicr::WAKER_PROCESSOR_SLEEP | gicr::WAKER_CHILDREN_ASLEEP).into(),
             gicr::PROPBASER..gicr::LPI_TABLES_END if self.core.lpi_count() != 0 => {

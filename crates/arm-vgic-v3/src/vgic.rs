@@ -167,8 +167,12 @@ impl Vgic {
     pub fn set_awake(&mut self, vcpu: VcpuId, awake: bool) -> Kicks {
         let mut kicks = Kicks::NONE;
         if self.core.is_awake(vcpu) != awake {
+            let before = self.any_vcpu();
             kicks = self.core.set_awake(vcpu, awake);
-            self.resolve_any_vcpu_routes(&mut kicks);
+            let any = self.any_vcpu();
+            if any != before {
+                self.route_any_vcpu_spis(any, &mut kicks);
+            }
         }
         kicks
     }

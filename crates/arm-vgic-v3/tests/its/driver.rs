@@ -117,8 +117,8 @@ pub(crate) fn drive(data: &[u8]) -> Machine {
             }
             _ => {
                 let vcpu = u16::from(bytes.byte()) % VCPUS;
-                let pending = PendingTable::from_pendbaser(bytes.address());
                 let properties = PropertyTable::from_propbaser(PROPERTIES | 13);
+                let pending = PendingTable::from_pendbaser(bytes.address(), properties);
                 let request = if machine.redistributors.tables.remove(&vcpu).is_some() {
                     TableRequest::Store {
                         vcpu: VcpuId::new(vcpu),

@@ -192,6 +192,14 @@ impl Whole {
         value
     }
 
+    /// Gives a vCPU tables for INTIDs of one bit more than this.
+    fn describe(&mut self, vcpu: u16, id_bits: u64) {
+        self.gicr(vcpu, GICR_CTLR, Width::Word, 0);
+        self.gicr(vcpu, GICR_PROPBASER, Width::Dword, PROPERTIES | id_bits);
+        self.gicr(vcpu, GICR_PENDBASER, Width::Dword, pending_table(vcpu));
+        self.gicr(vcpu, GICR_CTLR, Width::Word, ENABLE_LPIS);
+    }
+
     fn control(&mut self, vcpu: u16) -> u64 {
         self.gicr_read(vcpu, GICR_CTLR, Width::Word)
             .expect("a register")
@@ -333,6 +341,7 @@ fn what_the_pending_table_says_is_pending_when_lpis_are_enabled() {
     let address = GuestPhysAddr::from((pending_table(1) + 1024) as usize);
     let write = |whole: &Whole| whole.memory.write(address, &[0b1010]);
     write(&whole).expect("an address in memory");
+    whole.gicr(1, GICR_PENDBASER, Width::Dword, PTZ | pending_table(1));
     whole.gicr(1, GICR_CTLR, Width::Word, ENABLE_LPIS);
     assert_eq!(whole.take_all(1), [], "PTZ says that it is zero");
     whole.gicr(1, GICR_CTLR, Width::Word, 0);
@@ -359,6 +368,16 @@ fn what_is_pending_when_lpis_are_disabled_goes_to_the_pending_table() {
     whole.gicr(1, GICR_PENDBASER, Width::Dword, pending_table(1));
     whole.gicr(1, GICR_CTLR, Width::Word, ENABLE_LPIS);
     assert_eq!(whole.take_all(1), [8195, 8197]);
+}
+
+#[test]
+fn a_table_that_was_zero_is_not_once_pending_states_were_written_to_it() {
+    let mut whole = Whole::ready();
+    whole.signal(3);
+    // The guest said that it is zero, and writes GICR_PENDBASER no more.
+    whole.gicr(1, GICR_CTLR, Width::Word, 0);
+    whole.gicr(1, GICR_CTLR, Width::Word, ENABLE_LPIS);
+    assert_eq!(whole.take_all(1), [8195]);
 }
 
 #[test]
@@ -392,11 +411,41 @@ fn events_for_a_redistributor_without_lpis_are_lost() {
 #[test]
 fn lpis_beyond_propbaser_do_not_become_pending() {
     let mut whole = Whole::ready();
-    whole.gicr(1, GICR_CTLR, Width::Word, 0);
-    whole.gicr(1, GICR_PROPBASER, Width::Dword, PROPERTIES | 12);
-    whole.gicr(1, GICR_CTLR, Width::Word, ENABLE_LPIS);
+    whole.describe(1, 12);
     whole.signal(1);
+    whole.submit(&[invall(0)]);
     assert_eq!(whole.take_all(1), []);
+}
+
+#[test]
+fn the_pending_table_ends_where_propbaser_says() {
+    let mut whole = Whole::ready();
+    whole.gicr(1, GICR_CTLR, Width::Word, 0);
+    // With 13 bits no LPI is in the table: what follows is the guest's.
+    let behind = GuestPhysAddr::from((pending_table(1) + 1024) as usize);
+    let write = whole.memory.write(behind, &[0b1010; 32]);
+    write.expect("an address in memory");
+    whole.describe(1, 12);
+    whole.submit(&[invall(0)]);
+    assert_eq!(whole.take_all(1), [], "nothing is read there");
+    whole.gicr(1, GICR_CTLR, Width::Word, 0);
+    let mut bytes = [0; 32];
+    let read = whole.memory.read(behind, &mut bytes);
+    read.expect("an address in memory");
+    assert_eq!(bytes, [0b1010; 32], "nor written");
+}
+
+#[test]
+fn lpis_that_move_to_where_no_table_describes_them_are_lost() {
+    let mut whole = Whole::ready();
+    whole.describe(1, 12);
+    whole.submit(&[invall(0)]);
+    (0..8).step_by(2).for_each(|event| whole.signal(event));
+    whole.submit(&[movi(5, 0, 1)]);
+    whole.submit(&[movall(0, 1)]);
+    whole.describe(1, 13);
+    assert_eq!(whole.take_all(1), []);
+    assert_eq!(whole.take_all(0), []);
 }
 
 #[test]
