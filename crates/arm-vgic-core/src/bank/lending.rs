@@ -121,7 +121,7 @@ impl Bank {
         // Only what the guest changed counts: another vCPU may have written
         // ISACTIVER or ICACTIVER in the meantime.
         match (written.is_active(), now.is_active()) {
-            (false, true) => {
+            (false, true) if self.ended & bit == 0 => {
                 self.active |= bit;
                 self.acknowledged |= bit;
                 self.take(bit.trailing_zeros(), now.priority(), now.is_group1());
@@ -130,9 +130,14 @@ impl Bank {
                 self.active &= !bit | self.kept_active;
                 self.acknowledged &= !bit;
             }
+            // Deactivated, and the pending half acknowledged.
+            (true, true) if written.is_pending() && !now.is_pending() => {
+                self.acknowledged |= bit & self.active;
+            }
             _ => {}
         }
         self.kept_active &= !bit;
+        self.ended &= !bit;
         if self.linked & bit == 0 {
             return Returned::Settled;
         }
