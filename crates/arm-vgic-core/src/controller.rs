@@ -51,7 +51,9 @@ impl Controller {
 
     /// Builds a controller in its reset state: for so many vCPUs, 1 to 256, all
     /// awake, and at least so many SPIs, up to [`MAX_SPIS`], rounded up to a
-    /// multiple of 32 where that many exist. Nothing is allocated later.
+    /// multiple of 32 where that many exist. Once it is
+    /// built, by [`follow_gicv2`](Self::follow_gicv2) or [`add_lpis`](Self::add_lpis)
+    /// where that is wanted, nothing is allocated.
     ///
     /// # Errors
     /// If there is no controller of this shape.
@@ -86,7 +88,8 @@ impl Controller {
 
     /// Does as GICv2 does where it differs: SGIs remember who sent them, and one
     /// that several vCPUs have sent is pending once for each of them; Group 0 is
-    /// signalled as IRQ until the guest asks for FIQ.
+    /// signalled as IRQ until the guest asks for FIQ. For a controller that has just
+    /// been built.
     pub fn follow_gicv2(&mut self) {
         self.vcpus.iter_mut().for_each(Private::follow_gicv2);
     }

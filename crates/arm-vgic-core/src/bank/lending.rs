@@ -209,3 +209,28 @@ impl Bank {
 fn byte(table: &[u8; 32], number: u32) -> u8 {
     table.get(number as usize).copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pending_half_that_is_acknowledged_after_a_deactivation_counts_as_acknowledged() {
+        let groups = Groups {
+            group0: u32::MAX,
+            group1: u32::MAX,
+        };
+        let mut bank = Bank::new(u32::MAX);
+        bank.enabled = 1;
+        // Both by register.
+        let _ = bank.write(crate::BitRegister::SetActive, 1);
+        let _ = bank.latch(1);
+        let written = bank.hand_out(0, 0, 0, false, groups);
+        assert!(written.is_active() && written.is_pending());
+        let _ = bank.take_back(1, written, written);
+        assert!(!bank.is_acknowledged(0));
+        let written = bank.hand_out(0, 0, 0, false, groups);
+        let _ = bank.take_back(1, written, written.without_pending());
+        assert!(bank.is_acknowledged(0));
+    }
+}
