@@ -4,6 +4,8 @@ use arm_vgic_v3::conformance::fuzz;
 use proptest::prelude::*;
 
 use crate::driver::drive;
+use crate::machine::Machine;
+use crate::vm::Whole;
 
 /// Inputs that have something to say, for the replay.
 const SEEDS: [&[u8]; 6] = [
@@ -15,16 +17,22 @@ const SEEDS: [&[u8]; 6] = [
     b"\x01\x09\x02\x05\x00\x09\x02\x05\x00\x09\x02\x05\x01\x02\x00\x02\x01\x00\x88\x00\x03\xff",
 ];
 
+/// Drives an ITS with plain redistributors, then a whole VM.
+fn drive_both(input: &[u8]) {
+    drop(drive::<Machine>(input));
+    drop(drive::<Whole>(input));
+}
+
 #[test]
 fn the_seeds_do_no_harm() {
-    SEEDS.into_iter().for_each(|seed| drop(drive(seed)));
+    SEEDS.into_iter().for_each(drive_both);
 }
 
 /// What a fuzzer found to reach something new.
 #[test]
 fn the_corpus_does_no_harm() {
     let outcome = fuzz::replay(include_str!("../corpus/its.txt"), |input| {
-        drop(drive(input));
+        drive_both(input);
         Ok(())
     });
     assert_eq!(outcome, Ok(()));
@@ -33,7 +41,7 @@ fn the_corpus_does_no_harm() {
 #[test]
 fn the_same_bytes_have_the_same_effect() {
     for seed in SEEDS {
-        let (first, second) = (drive(seed), drive(seed));
+        let (first, second) = (drive::<Machine>(seed), drive::<Machine>(seed));
         assert_eq!(first.pending(), second.pending());
         assert_eq!(first.its.rejected(), second.its.rejected());
     }
@@ -47,6 +55,6 @@ proptest! {
 
     #[test]
     fn no_bytes_do_harm(data in prop::collection::vec(any::<u8>(), 0..2000)) {
-        drop(drive(&data));
+        drive_both(&data);
     }
 }
