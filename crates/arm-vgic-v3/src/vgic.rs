@@ -91,7 +91,7 @@ impl DerefMut for Vgic {
 
 impl Vgic {
     /// Builds a vGIC in its reset state, in which all redistributors sleep.
-    /// Nothing is allocated later.
+    /// The `with_` methods complete it; nothing is allocated after them.
     ///
     /// # Errors
     /// If no GICv3 has this shape.
