@@ -1,5 +1,7 @@
 //! What a CPU owes for the interrupts that it has acknowledged.
 
+use test_guests::check;
+
 /// The most that a CPU can owe.
 const DEPTH: usize = 64;
 
@@ -21,7 +23,9 @@ impl Debts {
     }
 
     pub(crate) fn push(&mut self, intid: u32) {
-        if let Some(slot) = self.intids.get_mut(self.count) {
+        let slot = self.intids.get_mut(self.count);
+        check!(slot.is_some(), "INTID {intid} is owed beside {DEPTH}");
+        if let Some(slot) = slot {
             *slot = intid;
             self.count += 1;
         }

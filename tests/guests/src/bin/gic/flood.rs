@@ -98,13 +98,13 @@ fn waiting(array: u64) -> u32 {
         .sum()
 }
 
-/// Checks the order and prints it: for each priority those that have it, by
+/// Checks the order and prints it: for each priority those that came with it, by
 /// number, since their order is nobody's business.
 fn tell(priorities: &[u8; MANY]) {
     let mut seen = 0_u64;
     let mut last = None;
     for intid in taken::all(0) {
-        let index = intid.wrapping_sub(FIRST) as usize;
+        let index = index_of(intid);
         let priority = priorities.get(index).copied();
         check!(priority.is_some(), "INTID {intid} comes unasked");
         check!(
@@ -117,19 +117,24 @@ fn tell(priorities: &[u8; MANY]) {
     }
     check_eq!(seen, u64::MAX, "SPIs that came");
     line!("");
-    let mut previous = None;
-    for intid in taken::all(0) {
-        let priority = priorities.get(intid.wrapping_sub(FIRST) as usize);
-        if priority != previous {
-            previous = priority;
+    let mut equal = 0_u64;
+    let mut came = taken::all(0).map(index_of).peekable();
+    while let Some(index) = came.next() {
+        equal |= 1 << index;
+        let priority = priorities.get(index);
+        if came.peek().and_then(|next| priorities.get(*next)) != priority {
             add!("priority {:x}:", priority.copied().unwrap_or_default());
-            let equal = (FIRST..)
-                .zip(priorities)
-                .filter(|(_, one)| Some(*one) == priority);
-            equal.for_each(|(intid, _)| add!(" {intid}"));
+            let members = (FIRST..).zip(0..MANY).filter(|(_, n)| equal >> n & 1 != 0);
+            members.for_each(|(intid, _)| add!(" {intid}"));
             line!("");
+            equal = 0;
         }
     }
+}
+
+/// Returns which one of them `intid` is.
+fn index_of(intid: u32) -> usize {
+    intid.wrapping_sub(FIRST) as usize
 }
 
 /// Deactivates in an order that has nothing to do with that of the acknowledges.

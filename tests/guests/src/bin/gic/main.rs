@@ -1,8 +1,8 @@
 //! Exercises the GIC and tells everything that is visible of it, line by line:
 //! the transcripts of two GICs that follow the specification are equal.
 //!
-//! What depends on time is never printed, and what the specification leaves open
-//! neither: see `masks`.
+//! What depends on time is never printed; what else is masked or avoided, and why,
+//! `masks` says.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

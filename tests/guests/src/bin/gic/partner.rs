@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use test_guests::runtime::{gic, mmio, smp, timer};
+use test_guests::runtime::{gic, mmio, smp, timer, verdict};
 use test_guests::{check, sysreg};
 
 use crate::interface::Icc;
@@ -177,7 +177,8 @@ fn serve() {
                 mmio::write8(value, (code >> 8 & 0xFF) as u8);
                 0
             }
-            _ => return TURN.store(0, Ordering::Release),
+            (LEAVE, _) => return,
+            _ => verdict::fail(format_args!("CPU 1 is asked {code:#x} {value:#x}")),
         };
         ANSWER.store(answer, Ordering::Relaxed);
         TURN.fetch_add(1, Ordering::Release);

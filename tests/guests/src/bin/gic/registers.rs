@@ -16,9 +16,6 @@ const PIDR2: u64 = 0xFFE8;
 const CIDR0: u64 = 0xFFF0;
 const ICFGR: u64 = 0xC00;
 
-/// GICR_CTLR.UWP and RWP. The rest is about LPIs.
-const GICR_CTLR_PENDING: u32 = 1 << 31 | 1 << 3;
-
 /// What is written at every width: priorities and an affinity as both keep them.
 const PATTERN: u64 = 0x0000_0018_0020_0010;
 
@@ -34,7 +31,7 @@ pub(crate) fn at_reset() {
         let typer = mmio::read64(frame + TYPER) & masks::GICR_TYPER;
         let halves = [0, 4].map(|half| u64::from(mmio::read32(frame + TYPER + half)));
         let joined = (halves[1] << 32 | halves[0]) & masks::GICR_TYPER;
-        let control = mmio::read32(frame) & GICR_CTLR_PENDING;
+        let control = mmio::read32(frame) & masks::GICR_CTLR;
         line!("R{cpu} TYPER {typer:x} {joined:x} CTLR {control:x}");
         identification(frame);
     }
@@ -53,16 +50,12 @@ pub(crate) fn wake() {
     line!("== GICR_WAKER");
     let waker = redistributor(0) + WAKER;
     for value in [0b10, 0b110, 0b100, 0, 0b10, 0xFFFF_FFF8, 0] {
-        // Bits 0 and 31 are IMPLEMENTATION DEFINED.
-        mmio::write32(waker, value & 0x7FFF_FFFE);
+        mmio::write32(waker, value & masks::GICR_WAKER);
         line!("{value:x}: {:x}", mmio::read32(waker));
     }
 }
 
 /// Accesses of every width.
-///
-/// A width that a register does not take is CONSTRAINED UNPREDICTABLE: both GICs
-/// let it read as zero and ignore writes.
 pub(crate) fn widths() {
     line!("== widths");
     snapshot::start_over();

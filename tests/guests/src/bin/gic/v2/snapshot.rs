@@ -37,10 +37,10 @@ const KINDS: [(&str, u64, u64, u32); 7] = [
 const PER_BANK: usize = 22;
 const SPENDS: usize = 4;
 
-/// Of SGIs, whether they are enabled need not be writable.
+/// Returns the bits that are compared, of each CPU's own registers or of others.
 const fn mask_of(name: &str, is_private: bool, mask: u32) -> u32 {
     match name.as_bytes() {
-        b"ISENABLER" if is_private => mask & 0xFFFF_0000,
+        b"ISENABLER" if is_private => mask & masks::V2_ISENABLER0,
         _ => mask,
     }
 }
