@@ -9,10 +9,12 @@ mod tables;
 use test_guests::check;
 use test_guests::runtime::{gic, mmio, random::Random, timer};
 
-use crate::interface::Icc;
+use crate::interface::{CPUS, Interface};
 use crate::masks;
-use crate::snapshot::{self, CPUS, redistributor};
+use crate::place::redistributor;
+use crate::snapshot;
 use crate::transcript::{add, line};
+use crate::v3::interface::Icc;
 use commands::Command;
 use tables::{DEVICES, EVENTS};
 
@@ -34,7 +36,7 @@ const LPIS: u32 = 8192;
 /// Prepares the ITS and the redistributors, and tells their registers.
 pub(crate) fn registers() {
     line!("== ITS");
-    snapshot::start_over();
+    snapshot::start_over::<Icc>();
     line!("TYPER {:x}", mmio::read64(TYPER) & masks::GITS_TYPER);
     line!("PIDR2 {:x}", mmio::read32(PIDR2) & masks::PIDR2);
     line!("CTLR {:x}", mmio::read32(CTLR) & masks::GITS_CTLR);
@@ -67,11 +69,11 @@ pub(crate) fn registers() {
         let frame = redistributor(cpu);
         // 14 bits of INTIDs.
         mmio::write64(
-            frame + 0x70,
+            frame + gic::PROPBASER,
             tables::properties() | 0b111 << 7 | 0b01 << 10 | 13,
         );
         mmio::write64(
-            frame + 0x78,
+            frame + gic::PENDBASER,
             tables::pending(cpu) | 0b111 << 7 | 0b01 << 10 | 1 << 62,
         );
         mmio::write32(frame, 1);
@@ -208,7 +210,7 @@ impl Walk {
 
     /// Adds what the CPU interfaces show now, if that is new.
     fn show(&mut self) {
-        snapshot::settle();
+        snapshot::settle::<Icc>();
         for (cpu, shown) in self.shown.iter_mut().enumerate() {
             let now = Icc::Hppir1.read(cpu);
             if now != *shown {

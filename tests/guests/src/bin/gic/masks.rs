@@ -18,7 +18,9 @@
 //! - A width that a register does not take is CONSTRAINED UNPREDICTABLE: both GICs
 //!   let it read as zero and ignore writes.
 //! - GICv2: binary points below 2 and the lowest bits of GICC_PMR, of which there are
-//!   as many as priorities have bits; SPIs with several targets.
+//!   as many as priorities have bits; SPIs with several targets; ISACTIVER and ICACTIVER
+//!   of SGIs, which are active for a sender; GICD_ISENABLER0 of SGIs; whether PPIs
+//!   can be configured.
 //! - ITS: changes of the property table without INV, since caching it is a choice;
 //!   collections that move without MOVALL, and MOVALL without them, since it may
 //!   remap collections; the pending tables in memory, which are written when the GIC
@@ -51,7 +53,7 @@
 //! - Message-based SPIs, 1 of N, extended ranges and affinity level 3 are absent.
 //!   The specification lets them be, so the bits that say so are masked below.
 
-use crate::interface::Icc;
+use crate::v3::interface::Icc;
 
 /// GICD_TYPER: ESPI (8) and SecurityExtn (10). How many bits INTIDs have, LPIs,
 /// message-based SPIs, RSS and No1N are each GIC's own choice, and see above of

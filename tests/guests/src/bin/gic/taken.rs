@@ -3,7 +3,10 @@
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use test_guests::check;
-use test_guests::runtime::{cpu, gic, percpu, timer};
+use test_guests::runtime::{cpu, percpu, timer};
+
+use crate::interface::{Interface, SPURIOUS};
+use crate::place::word;
 
 const CAPACITY: usize = 256;
 
@@ -53,9 +56,9 @@ pub(crate) fn clear(cpu: usize) {
 
 /// Takes interrupts on this CPU as exceptions until it has taken `target` since
 /// the last [`clear`].
-pub(crate) fn take(target: u64) {
+pub(crate) fn take<I: Interface>(target: u64) {
     let me = percpu::index();
-    cpu::set_irq_handler(handler);
+    cpu::set_irq_handler(handler::<I>);
     cpu::with_irqs(|| {
         let came = timer::wait_until(|| count(me) as u64 >= target);
         check!(
@@ -66,10 +69,10 @@ pub(crate) fn take(target: u64) {
     });
 }
 
-fn handler() {
-    let intid = gic::acknowledge();
-    if intid != gic::SPURIOUS {
-        note(intid);
-        gic::end(intid);
+fn handler<I: Interface>() {
+    let value = I::IAR.read_here();
+    if value != SPURIOUS {
+        note(word(value));
+        I::EOIR.write_here(value);
     }
 }

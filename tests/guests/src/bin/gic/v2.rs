@@ -1,40 +1,35 @@
 //! The GICv2 (IHI 0048): the distributor's registers of each CPU's own, the CPU
 //! interface in memory, SGIs by sender.
 
-mod flood;
-mod interface;
-mod snapshot;
+pub(crate) mod interface;
+mod registers;
 mod walk;
 
-use test_guests::runtime::mmio;
+use test_guests::runtime::machine;
 
-use crate::transcript::{self, add, line};
-use crate::{masks, partner, v2::snapshot::Snapshot};
+use crate::registers::{reserved, widths};
+use crate::{exceptions, flood, levels, partner, transcript, walk as walks};
+use interface::Gicc;
 
-/// The distributor.
-pub(crate) const GICD: u64 = 0x0800_0000;
-/// Each CPU's own interface.
-pub(crate) const GICC: u64 = 0x0801_0000;
-
-/// Writes the transcript.
-pub(crate) fn run(only_flood: bool) {
-    line!("== identification");
-    add!("TYPER {:x}", mmio::read32(GICD + 4) & masks::V2_TYPER);
-    line!(" CTLR {:x}", mmio::read32(GICD));
-    add!("PIDR2 {:x}", mmio::read32(GICD + 0xFE8) & masks::PIDR2);
-    (0..4).for_each(|n| add!(" {:x}", mmio::read32(GICD + 0xFF0 + 4 * n)));
-    line!("");
-    partner::start();
-    if !only_flood {
-        line!("== reset");
-        snapshot::set_binary_points();
-        Snapshot::take().print();
-        transcript::print();
-    }
-    flood::run();
-    transcript::print();
-    if !only_flood {
-        walk::all();
-    }
+/// Writes the transcript. The boot arguments `flood` and `walk` leave the rest out.
+pub(crate) fn run() {
+    partner::start::<Gicc>();
+    let sections: &[fn()] = if machine::has_boot_word("flood") {
+        &[flood::run::<Gicc>]
+    } else if machine::has_boot_word("walk") {
+        &[walks::all::<Gicc>]
+    } else {
+        &[
+            registers::at_reset,
+            || widths::<Gicc>(&registers::WIDTHS, &[]),
+            || reserved::<Gicc>(&registers::FRAMES),
+            exceptions::deliver::<Gicc>,
+            levels::one_by_one::<Gicc>,
+            levels::at_random::<Gicc>,
+            flood::run::<Gicc>,
+            walks::all::<Gicc>,
+        ]
+    };
+    transcript::print_all(sections);
     partner::leave();
 }
