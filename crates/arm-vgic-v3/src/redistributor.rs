@@ -129,6 +129,14 @@ fn split(offset: u64) -> Result<(VcpuId, u64), AccessError> {
 
 /// Decodes an offset in the SGI_base frame. Only the first bank has registers
 /// there.
-pub(crate) fn private_register(offset: u64) -> Option<IrqRegister> {
+fn private_register(offset: u64) -> Option<IrqRegister> {
     IrqRegister::decode(offset).filter(|register| register.bank() == 0)
+}
+
+/// Returns the register at `offset` of the region that describes interrupts, and
+/// whose they are, or `None` if no such register lies there.
+pub(crate) fn register_of(offset: u64) -> Option<(VcpuId, IrqRegister)> {
+    let (vcpu, offset) = split(offset).ok()?;
+    let register = private_register(offset.checked_sub(gicr::FRAME_BYTES)?)?;
+    Some((vcpu, register))
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use vm_contract::{AccessError, VcpuId, Width};
 
 use crate::affinity::{Affinity, AffinityTable};
-use crate::redistributor::{Redistributor, private_register};
+use crate::redistributor::{Redistributor, register_of};
 use crate::regs::gicr;
 
 /// The shape of a [`Vgic`].
@@ -226,11 +226,25 @@ impl Vgic {
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         let register = match frame {
             Frame::Distributor => IrqRegister::decode(offset),
-            Frame::Redistributors => (offset % gicr::STRIDE)
-                .checked_sub(gicr::FRAME_BYTES)
-                .and_then(private_register),
+            Frame::Redistributors => register_of(offset).map(|(_, register)| register),
         };
         register.is_some_and(IrqRegister::is_live_state)
+    }
+
+    /// Asks the other vCPUs for what the register at `offset` shows of their list
+    /// registers: see [`Controller::look_again`]. To be called with each access for
+    /// which [`needs_fold`](Self::needs_fold) says so.
+    pub fn look_again(&mut self, asker: VcpuId, frame: Frame, offset: u64) -> Kicks {
+        let found = match frame {
+            // Bank 0 belongs to the redistributors.
+            Frame::Distributor => IrqRegister::decode(offset)
+                .filter(|register| register.bank() != 0)
+                .map(|register| (asker, register)),
+            Frame::Redistributors => register_of(offset),
+        };
+        found.map_or(Kicks::NONE, |(vcpu, register)| {
+            self.core.look_again(asker, vcpu, register)
+        })
     }
 
     fn check_access(
