@@ -55,6 +55,8 @@ pub(crate) trait Interface: Copy + Debug + PartialEq + 'static {
     /// Each CPU sees registers of its own for SGIs and PPIs in the distributor;
     /// else they are in its redistributor.
     const IS_BANKED: bool;
+    /// A timer's interrupt may be ended while its line is high; see `masks`.
+    const ENDS_HIGH_TIMERS: bool;
     /// The registers that describe interrupts.
     const KINDS: &'static [Kind];
     /// Those of which each CPU has these and nothing for SPIs.

@@ -40,6 +40,10 @@ impl Source {
         }
     }
 
+    fn may_end_high<I: Interface>(self) -> bool {
+        I::ENDS_HIGH_TIMERS || self == Self::Uart
+    }
+
     fn write<I: Interface>(self, array: u64) {
         set_bit::<I>(array, self.cpu(), self.intid());
     }
@@ -115,8 +119,10 @@ pub(crate) fn one_by_one<I: Interface>() {
         step("nothing", &take);
         step("high", &raise);
         step("taken", &take);
-        step("ended, high", &end);
-        step("taken", &take);
+        if source.may_end_high::<I>() {
+            step("ended, high", &end);
+            step("taken", &take);
+        }
         step("low", &lower);
         step("ended, low", &end);
         step("nothing", &take);
@@ -212,6 +218,9 @@ impl<I: Interface> Walk<I> {
         };
         match begun.iter_mut().rev().find_map(Option::take) {
             Some(source) => {
+                if !source.may_end_high::<I>() {
+                    self.lower(source);
+                }
                 add!(" C{cpu}.{:?}={}", I::EOIR, source.intid());
                 I::EOIR.write(cpu, source.intid().into());
                 let high = Source::ALL
@@ -224,6 +233,16 @@ impl<I: Interface> Walk<I> {
             }
             None => add!(" -"),
         }
+    }
+
+    /// Lowers the line of a source.
+    fn lower(&mut self, source: Source) {
+        let lines = Source::ALL.iter().zip(&mut self.high);
+        for (_, high) in lines.filter(|(one, _)| **one == source) {
+            add!(" {source:?} low");
+            *high = false;
+        }
+        source.drive(false);
     }
 
     /// Makes the UART's interrupt edge-triggered or level-sensitive while it is

@@ -8,6 +8,8 @@
 #[cfg(target_os = "none")]
 mod debts;
 #[cfg(target_os = "none")]
+mod elsewhere;
+#[cfg(target_os = "none")]
 mod exceptions;
 #[cfg(target_os = "none")]
 mod flood;

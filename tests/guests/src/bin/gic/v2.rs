@@ -8,7 +8,7 @@ mod walk;
 use test_guests::runtime::machine;
 
 use crate::registers::{reserved, widths};
-use crate::{exceptions, flood, levels, partner, transcript, walk as walks};
+use crate::{elsewhere, exceptions, flood, levels, partner, transcript, walk as walks};
 use interface::Gicc;
 
 /// Writes the transcript. The boot arguments `flood` and `walk` leave the rest out.
@@ -24,6 +24,8 @@ pub(crate) fn run() {
             || widths::<Gicc>(&registers::WIDTHS, &[]),
             || reserved::<Gicc>(&registers::FRAMES),
             exceptions::deliver::<Gicc>,
+            elsewhere::in_hand::<Gicc>,
+            elsewhere::held_back::<Gicc>,
             levels::one_by_one::<Gicc>,
             levels::at_random::<Gicc>,
             flood::run::<Gicc>,

@@ -8,7 +8,7 @@ mod walk;
 use test_guests::runtime::{gic, machine};
 
 use crate::registers::{reserved, widths};
-use crate::{exceptions, flood, its, levels, partner, transcript, walk as walks};
+use crate::{elsewhere, exceptions, flood, its, levels, partner, transcript, walk as walks};
 use interface::Icc;
 
 /// Writes the transcript. The boot arguments `flood`, `walk` and `its` leave the rest
@@ -31,6 +31,8 @@ pub(crate) fn run() {
             || reserved::<Icc>(&registers::FRAMES),
             exceptions::deliver::<Icc>,
             exceptions::nest,
+            elsewhere::in_hand::<Icc>,
+            elsewhere::held_back::<Icc>,
             levels::one_by_one::<Icc>,
             levels::at_random::<Icc>,
             flood::run::<Icc>,
