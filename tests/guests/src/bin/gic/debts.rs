@@ -109,11 +109,12 @@ impl Ledger {
 
     /// Returns the interrupts of a bank that a CPU has begun.
     pub(crate) fn begun_in(&self, place: Place) -> u32 {
-        let seen = self.begun.iter().enumerate();
-        let seen = seen.filter(|(cpu, _)| place.is_seen_by(*cpu));
-        let intids = seen.flat_map(|(_, list)| list.as_slice().iter().map(|debt| debt & INTID));
-        let inside = intids.filter(|intid| intid / 32 == place.bank);
-        inside.fold(0, |bits, intid| bits | 1 << (intid % 32))
+        inside(&self.begun, place)
+    }
+
+    /// Returns the interrupts of a bank that a CPU must deactivate.
+    pub(crate) fn dropped_in(&self, place: Place) -> u32 {
+        inside(&self.dropped, place)
     }
 
     /// Forgets those of a bank that some CPU must deactivate: somebody did it.
@@ -129,4 +130,13 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Returns those of a bank that are in the lists of the CPUs.
+fn inside(lists: &[Debts; CPUS], place: Place) -> u32 {
+    let seen = lists.iter().enumerate();
+    let seen = seen.filter(|(cpu, _)| place.is_seen_by(*cpu));
+    let intids = seen.flat_map(|(_, list)| list.as_slice().iter().map(|debt| debt & INTID));
+    let inside = intids.filter(|intid| intid / 32 == place.bank);
+    inside.fold(0, |bits, intid| bits | 1 << (intid % 32))
 }

@@ -27,7 +27,8 @@ pub(crate) fn in_hand<I: Interface>() {
     }
     I::set_two_steps(0, true);
     I::set_two_steps(1, true);
-    for round in 0..3 {
+    let rounds = if I::CLEARS_FOR_OTHERS { 0..3 } else { 0..0 };
+    for round in rounds {
         acknowledge::<I>();
         I::EOIR.write(1, SPI.into());
         // With no look at it in between.

@@ -217,6 +217,9 @@ impl<I: Steps> Walk<I> {
             bits &= I::SETS_PRIVATE_ACTIVE;
         }
         bits &= !self.ledger.begun_in(place);
+        if !I::CLEARS_FOR_OTHERS {
+            bits &= !self.ledger.dropped_in(place);
+        }
         if self.random.below(3) == 0 {
             write_named::<I>("ISACTIVER", gic::ISACTIVER, place, bits);
         } else {

@@ -64,6 +64,7 @@ impl Interface for Gicc {
     const ENABLE: u32 = 0b01;
     const GROUP: u32 = 0;
     const IS_BANKED: bool = true;
+    const CLEARS_FOR_OTHERS: bool = false;
     const ENDS_HIGH_TIMERS: bool = false;
     const KINDS: &'static [Kind] = &[
         Kind::new("IGROUPR", gic::IGROUPR, 1, u32::MAX),

@@ -63,6 +63,7 @@ impl Interface for Icc {
     const ENABLE: u32 = 0b10;
     const GROUP: u32 = u32::MAX;
     const IS_BANKED: bool = false;
+    const CLEARS_FOR_OTHERS: bool = true;
     const ENDS_HIGH_TIMERS: bool = true;
     const KINDS: &'static [Kind] = &[
         Kind::new("IGROUPR", gic::IGROUPR, 1, u32::MAX),
