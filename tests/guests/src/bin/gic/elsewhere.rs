@@ -20,30 +20,36 @@ pub(crate) fn in_hand<I: Interface>() {
     prepare::<I>();
     for round in 0..3 {
         acknowledge::<I>();
-        wait_until_active::<I>(true);
+        wait_until_active::<I>("acknowledged", true);
         I::EOIR.write(1, SPI.into());
-        wait_until_active::<I>(false);
+        wait_until_active::<I>("ended", false);
         line!("{round}: ended");
     }
+    if I::CLEARS_FOR_OTHERS {
+        deactivate_for_other::<I>();
+    }
+    Snapshot::<I>::take().print();
+}
+
+/// What CPU 1 has acknowledged and dropped is deactivated by CPU 0.
+fn deactivate_for_other<I: Interface>() {
     I::set_two_steps(0, true);
     I::set_two_steps(1, true);
-    let rounds = if I::CLEARS_FOR_OTHERS { 0..3 } else { 0..0 };
-    for round in rounds {
+    for round in 0..3 {
         acknowledge::<I>();
         I::EOIR.write(1, SPI.into());
         // With no look at it in between.
         set_bit::<I>(gic::ICACTIVER, 0, SPI);
-        wait_until_active::<I>(false);
+        wait_until_active::<I>("ICACTIVER", false);
         line!("{round}: ICACTIVER");
     }
     for round in 0..3 {
         acknowledge::<I>();
         I::EOIR.write(1, SPI.into());
         I::DIR.write(0, SPI.into());
-        wait_until_active::<I>(false);
+        wait_until_active::<I>("DIR", false);
         line!("{round}: {:?}", I::DIR);
     }
-    Snapshot::<I>::take().print();
 }
 
 /// Each way in which CPU 0 makes an interrupt come to CPU 1 that was held back.
@@ -138,9 +144,9 @@ fn acknowledge<I: Interface>() {
 }
 
 /// Waits until CPU 0 sees whether it is active, while CPU 1 does nothing.
-fn wait_until_active<I: Interface>(active: bool) {
+fn wait_until_active<I: Interface>(how: &str, active: bool) {
     let seen = timer::wait_until(|| bit::<I>(gic::ISACTIVER, 0, SPI) == active);
-    check!(seen, "INTID {SPI} is never seen active: {active}");
+    check!(seen, "INTID {SPI} is never seen active: {active}, {how}");
 }
 
 /// Holds the SPI back, lets CPU 1 wait for it, and lets it go.

@@ -57,7 +57,7 @@ pub(crate) trait Interface: Copy + Debug + PartialEq + 'static {
     const IS_BANKED: bool;
     /// A timer's interrupt may be ended while its line is high; see `masks`.
     const ENDS_HIGH_TIMERS: bool;
-    /// ICACTIVER is written for what another CPU has acknowledged; see `masks`.
+    /// ICACTIVER and DIR are written for what another CPU has acknowledged; see `masks`.
     const CLEARS_FOR_OTHERS: bool;
     /// The registers that describe interrupts.
     const KINDS: &'static [Kind];

@@ -44,8 +44,8 @@
 //!   (GICC_CTLR.AckCtl is set instead); words written to GICD_SPENDSGIR, with which it
 //!   makes SGIs pending of which the byte is 0, and dies when one is acknowledged:
 //!   bytes do.
-//! - GICv2: GICD_ICACTIVER of an SPI that another CPU has acknowledged, which it
-//!   leaves active.
+//! - GICv2: GICD_ICACTIVER and GICC_DIR of an SPI that another CPU has acknowledged,
+//!   which they leave active.
 //! - GICv2, its virtual side: the end of an interrupt that is linked to a physical one
 //!   deactivates that, but if the line is still high nobody is told until something
 //!   else happens at the physical GIC. So no timer's interrupt is ended while its line
