@@ -3,6 +3,7 @@
 
 pub(crate) mod interface;
 mod registers;
+mod senders;
 mod walk;
 
 use test_guests::runtime::machine;
@@ -24,6 +25,7 @@ pub(crate) fn run() {
             || widths::<Gicc>(&registers::WIDTHS, &[]),
             || reserved::<Gicc>(&registers::FRAMES),
             exceptions::deliver::<Gicc>,
+            senders::run,
             elsewhere::in_hand::<Gicc>,
             elsewhere::held_back::<Gicc>,
             levels::one_by_one::<Gicc>,

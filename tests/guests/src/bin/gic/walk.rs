@@ -279,12 +279,6 @@ impl<I: Steps> Walk<I> {
         write_named::<I>("IGROUPR", gic::IGROUPR, place, groups);
     }
 
-    /// Turns groups off and on in the distributor.
-    pub(crate) fn gate(&mut self, value: u32) {
-        add!(" CTLR={value:x}");
-        mmio::write32(gic::GICD + gic::CTLR, value);
-    }
-
     /// Ends what was begun and takes everything that is still pending.
     fn come_to_rest(&mut self) {
         mmio::write32(gic::GICD + gic::CTLR, 0b11);
@@ -312,6 +306,12 @@ impl<I: Steps> Walk<I> {
         self.now.advance();
         had_debts || taken
     }
+}
+
+/// Turns groups off and on in the distributor.
+pub(crate) fn gate(value: u32) {
+    add!(" CTLR={value:x}");
+    mmio::write32(gic::GICD + gic::CTLR, value);
 }
 
 fn write_named<I: Interface>(name: &str, array: u64, place: Place, bits: u32) {

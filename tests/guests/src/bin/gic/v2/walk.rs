@@ -6,7 +6,7 @@ use super::interface::{CPENDSGIR, Gicc, SGIR, SPENDSGIR};
 use crate::interface::{CPUS, Interface};
 use crate::place::{Place, word};
 use crate::transcript::add;
-use crate::walk::{Plan, Steps, Walk};
+use crate::walk::{Plan, Steps, Walk, gate};
 
 const PLAIN: Plan = Plan {
     name: "Group 0",
@@ -63,8 +63,8 @@ impl Steps for Gicc {
             62 => walk.pend_sgi(),
             // Both groups, since QEMU forwards both as long as one is on.
             _ => match walk.number(3) {
-                0 => walk.gate(0),
-                _ => walk.gate(0b11),
+                0 => gate(0),
+                _ => gate(0b11),
             },
         }
     }

@@ -6,7 +6,7 @@ use super::interface::Icc;
 use crate::interface::{CPUS, Interface};
 use crate::place::word;
 use crate::transcript::add;
-use crate::walk::{Plan, Steps, Walk};
+use crate::walk::{Plan, Steps, Walk, gate};
 
 /// Set in what a CPU owes for interrupts of Group 0.
 const GROUP0: u32 = 1 << 31;
@@ -90,10 +90,10 @@ impl Steps for Icc {
             59..62 => walk.shape_priorities(),
             62 => walk.close_groups(),
             _ => match walk.random.below(6) {
-                0 => walk.gate(0b01),
-                1 => walk.gate(0b10),
-                2 => walk.gate(0),
-                _ => walk.gate(0b11),
+                0 => gate(0b01),
+                1 => gate(0b10),
+                2 => gate(0),
+                _ => gate(0b11),
             },
         }
     }
