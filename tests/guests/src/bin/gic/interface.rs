@@ -118,6 +118,7 @@ pub(crate) trait Interface: Copy + Debug + PartialEq + 'static {
         }
     }
 
-    /// Lets every interrupt be as it is after a reset, but enabled SGIs.
+    /// Clears what only this version has for a bank: SPIs are for CPU 0, no SGI has a
+    /// sender, and those that may always be enabled are.
     fn clear(place: Place);
 }
