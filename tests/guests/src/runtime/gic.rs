@@ -33,17 +33,29 @@ pub const ISACTIVER: u64 = 0x300;
 pub const ICACTIVER: u64 = 0x380;
 /// Priority registers, one byte for each interrupt.
 pub const IPRIORITYR: u64 = 0x400;
-const ICFGR: u64 = 0xC00;
+/// Configuration registers, two bits for each interrupt.
+pub const ICFGR: u64 = 0xC00;
 /// Affinity routing registers of SPIs, eight bytes each.
 pub const IROUTER: u64 = 0x6000;
 
 const CTLR_ENABLE_G1: u32 = 1 << 1;
 const CTLR_ARE: u32 = 1 << 4;
 const CTLR_RWP: u32 = 1 << 31;
-const WAKER: u64 = 0x14;
+/// GICR_WAKER.
+pub const WAKER: u64 = 0x14;
+/// GICR_PROPBASER.
+pub const PROPBASER: u64 = 0x70;
+/// GICR_PENDBASER.
+pub const PENDBASER: u64 = 0x78;
 
 /// Nothing is pending.
 pub const SPURIOUS: u32 = 1023;
+
+/// Tells whether the machine has a GICv3, whose CPU interface is in the CPU.
+#[must_use]
+pub fn has_gicv3() -> bool {
+    sysreg!("id_aa64pfr0_el1") >> 24 & 0xF != 0
+}
 
 /// Returns how many interrupts the distributor has, SGIs and PPIs included.
 #[must_use]

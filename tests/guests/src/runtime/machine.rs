@@ -95,12 +95,6 @@ pub fn ending() -> Ending {
     }
 }
 
-/// Tells whether the machine has a GICv3, whose CPU interface is in the CPU.
-#[must_use]
-pub fn has_gicv3() -> bool {
-    crate::sysreg!("id_aa64pfr0_el1") >> 24 & 0xF != 0
-}
-
 /// Makes sure that CPU 0 is the one that booted.
 pub(super) fn name_boot_cpu(mpidr: u64) {
     let listed = mpidr_of(0);

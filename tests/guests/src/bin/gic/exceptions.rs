@@ -2,14 +2,16 @@
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use test_guests::runtime::{cpu, gic, machine, mmio, timer};
+use test_guests::runtime::{cpu, gic, mmio, timer};
 use test_guests::{check, check_eq};
 
-use crate::interface::Icc;
+use crate::interface::Interface;
 use crate::partner::{self, Request};
+use crate::place::{Place, set_bit, set_priority};
 use crate::snapshot::{self, Snapshot};
 use crate::taken;
 use crate::transcript::{add, line};
+use crate::v3::interface::Icc;
 
 /// The interrupts of a nest, the outermost and least urgent one first: more than
 /// there are list registers.
@@ -25,7 +27,7 @@ const ENDS: u32 = 10_000;
 
 pub(crate) fn nest() {
     line!("== nest of {}", NEST.len());
-    snapshot::start_over();
+    snapshot::start_over::<Icc>();
     for (intid, level) in NEST.iter().rev().zip(1_u8..) {
         gic::set_priority(*intid, level << 4);
         gic::enable(*intid);
@@ -56,7 +58,7 @@ pub(crate) fn nest() {
             line!("");
         }
     }
-    Snapshot::take().print();
+    Snapshot::<Icc>::take().print();
 }
 
 fn go_deeper() {
@@ -93,21 +95,22 @@ fn note_running(when: usize, depth: usize) {
 
 /// Interrupts for CPU 1, which waits for them: each is sent when the one before
 /// has been taken.
-pub(crate) fn deliver() {
+pub(crate) fn deliver<I: Interface>() {
     line!("== delivery to CPU 1");
-    snapshot::start_over();
-    mmio::write32(gic::GICD + gic::CTLR, 0b10);
-    let second = machine::mpidr_of(1);
+    snapshot::start_over::<I>();
+    mmio::write32(gic::GICD + gic::CTLR, I::ENABLE);
     let shared = [40, 71, 128, 222, 287];
     for intid in shared {
-        gic::set_priority(intid, 0x80);
-        gic::set_bit(gic::ISENABLER, intid);
-        gic::route(intid, second);
+        set_priority::<I>(0, intid, 0x80);
+        set_bit::<I>(gic::ISENABLER, 0, intid);
+        I::route(intid, 1);
     }
-    let private = snapshot::redistributor(1) + gic::SGI_FRAME;
-    mmio::write32(private + gic::ISENABLER, 0xFFFF | 1 << 16);
+    Place { cpu: 1, bank: 0 }.write_bits::<I>(gic::ISENABLER, 0xFFFF | 1 << 16);
+    // Through the other CPU's redistributor.
+    let private: &[u32] = if I::IS_BANKED { &[] } else { &[9, 16] };
+    let count = shared.len() + 16 + 16 + private.len();
     taken::clear(1);
-    partner::post(Request::Take(5 + 16 + 16 + 2));
+    partner::post(Request::Take(count as u64));
     let mut expected = 0;
     let mut wait = |what: &str, intid: u32| {
         expected += 1;
@@ -115,26 +118,25 @@ pub(crate) fn deliver() {
         check!(came, "{what} {intid} does not come to CPU 1");
     };
     for intid in shared {
-        gic::set_bit(gic::ISPENDR, intid);
+        set_bit::<I>(gic::ISPENDR, 0, intid);
         wait("SPI", intid);
     }
     for intid in 0..16 {
-        gic::send_sgi(gic::sgi_to(intid, second));
+        I::send_sgi(intid, false);
         wait("SGI", intid);
     }
     for intid in (0..16).rev() {
-        gic::send_sgi_to_others(intid);
+        I::send_sgi(intid, true);
         wait("broadcast SGI", intid);
     }
-    // Through the other CPU's redistributor.
-    for intid in [9, 16] {
-        mmio::write32(private + gic::ISPENDR, 1 << intid);
-        wait("GICR_ISPENDR", intid);
+    for intid in private {
+        set_bit::<I>(gic::ISPENDR, 1, *intid);
+        wait("GICR_ISPENDR", *intid);
     }
     partner::answer();
-    check_eq!(taken::count(1), 39, "interrupts that CPU 1 has taken");
+    check_eq!(taken::count(1), count, "interrupts that CPU 1 has taken");
     add!("taken");
     taken::all(1).for_each(|intid| add!(" {intid}"));
     line!("");
-    Snapshot::take().print();
+    Snapshot::<I>::take().print();
 }

@@ -1,10 +1,11 @@
 //! Many SPIs at once, far more than a CPU has list registers: each comes exactly
 //! once, in the order of their priorities.
 
-use test_guests::runtime::{gic, mmio, random::Random};
+use test_guests::runtime::{gic, mmio, random::Random, timer};
 use test_guests::{check, check_eq};
 
-use crate::interface::Icc;
+use crate::interface::{Interface, SPURIOUS};
+use crate::place::{Place, set_priority, word};
 use crate::snapshot;
 use crate::taken;
 use crate::transcript::{add, line};
@@ -27,7 +28,7 @@ enum Way {
 }
 
 /// Takes them in every way, with other priorities each time.
-pub(crate) fn run() {
+pub(crate) fn run<I: Interface>() {
     for (way, seed) in [
         (Way::Polled, 11),
         (Way::Polled, 12),
@@ -37,74 +38,83 @@ pub(crate) fn run() {
         (Way::Dropped, 16),
     ] {
         line!("== {MANY} SPIs at once: {way:?}");
-        take(way, seed);
+        take::<I>(way, seed);
     }
 }
 
-fn take(way: Way, seed: u64) {
-    snapshot::start_over();
+fn take<I: Interface>(way: Way, seed: u64) {
+    snapshot::start_over::<I>();
     let mut random = Random::new(seed);
     let mut priorities = [0; MANY];
     for (intid, priority) in (FIRST..).zip(&mut priorities) {
         // The lowest of 32 levels is masked for ever.
         *priority = u8::try_from(random.below(31) << 3).unwrap_or_default();
-        gic::set_priority(intid, *priority);
-        gic::enable(intid);
+        set_priority::<I>(0, intid, *priority);
     }
-    if way == Way::Dropped {
-        Icc::Ctlr.write(0, 0b10);
-    }
-    for bank in (FIRST / 32..).take(MANY / 32) {
-        mmio::write32(gic::GICD + 0xC00 + 8 * u64::from(bank), 0xAAAA_AAAA);
-        mmio::write32(gic::GICD + 0xC04 + 8 * u64::from(bank), 0xAAAA_AAAA);
-        mmio::write32(gic::GICD + gic::ISPENDR + 4 * u64::from(bank), u32::MAX);
+    I::set_two_steps(0, way == Way::Dropped);
+    for place in places() {
+        let configuration = gic::ICFGR + 8 * u64::from(place.bank);
+        place.store::<I>(configuration, 0xAAAA_AAAA);
+        place.store::<I>(configuration + 4, 0xAAAA_AAAA);
+        place.write_bits::<I>(gic::ISENABLER, u32::MAX);
+        place.write_bits::<I>(gic::ISPENDR, u32::MAX);
     }
     taken::clear(0);
-    mmio::write32(gic::GICD + gic::CTLR, 0b10);
+    mmio::write32(gic::GICD + gic::CTLR, I::ENABLE);
     if way == Way::Excepted {
-        taken::take(MANY as u64);
+        taken::take::<I>(MANY as u64);
     } else {
         for _ in 0..MANY {
-            poll(way);
+            poll::<I>(way);
         }
     }
-    check_eq!(gic::acknowledge(), gic::SPURIOUS, "one more");
+    check_eq!(I::IAR.read_here(), SPURIOUS, "one more");
     tell(&priorities);
     if way == Way::Dropped {
-        deactivate_all();
+        deactivate_all::<I>();
     }
 }
 
-fn poll(way: Way) {
-    use test_guests::runtime::timer;
-    let mut intid = gic::SPURIOUS;
+fn poll<I: Interface>(way: Way) {
+    let mut intid = SPURIOUS;
     let came = timer::wait_until(|| {
-        intid = gic::acknowledge();
-        intid != gic::SPURIOUS
+        intid = I::IAR.read_here();
+        intid != SPURIOUS
     });
     check!(came, "{} of {MANY} have come", taken::count(0));
-    taken::note(intid);
+    taken::note(word(intid));
     if way == Way::Watched {
-        add!(" {}/{}", waiting(gic::ISPENDR), waiting(gic::ISACTIVER));
+        add!(
+            " {}/{}",
+            waiting::<I>(gic::ISPENDR),
+            waiting::<I>(gic::ISACTIVER)
+        );
     }
-    gic::end(intid);
+    I::EOIR.write_here(intid);
 }
 
 /// Returns how many of the bits of those interrupts are set.
-fn waiting(array: u64) -> u32 {
-    let banks = (FIRST / 32..).take(MANY / 32);
-    banks
-        .map(|bank| mmio::read32(gic::GICD + array + 4 * u64::from(bank)).count_ones())
+fn waiting<I: Interface>(array: u64) -> u32 {
+    places()
+        .map(|place| place.bits::<I>(array).count_ones())
         .sum()
 }
 
-/// Checks the order and prints it: for each priority those that have it, by
+/// Lists the banks that describe them.
+fn places() -> impl Iterator<Item = Place> {
+    (FIRST..)
+        .step_by(32)
+        .take(MANY / 32)
+        .map(|intid| Place::of(0, intid))
+}
+
+/// Checks the order and prints it: for each priority those that came with it, by
 /// number, since their order is nobody's business.
 fn tell(priorities: &[u8; MANY]) {
     let mut seen = 0_u64;
     let mut last = None;
     for intid in taken::all(0) {
-        let index = intid.wrapping_sub(FIRST) as usize;
+        let index = index_of(intid);
         let priority = priorities.get(index).copied();
         check!(priority.is_some(), "INTID {intid} comes unasked");
         check!(
@@ -117,27 +127,32 @@ fn tell(priorities: &[u8; MANY]) {
     }
     check_eq!(seen, u64::MAX, "SPIs that came");
     line!("");
-    let mut previous = None;
-    for intid in taken::all(0) {
-        let priority = priorities.get(intid.wrapping_sub(FIRST) as usize);
-        if priority != previous {
-            previous = priority;
+    let mut equal = 0_u64;
+    let mut came = taken::all(0).map(index_of).peekable();
+    while let Some(index) = came.next() {
+        equal |= 1 << index;
+        let priority = priorities.get(index);
+        if came.peek().and_then(|next| priorities.get(*next)) != priority {
             add!("priority {:x}:", priority.copied().unwrap_or_default());
-            let equal = (FIRST..)
-                .zip(priorities)
-                .filter(|(_, one)| Some(*one) == priority);
-            equal.for_each(|(intid, _)| add!(" {intid}"));
+            let members = (FIRST..).zip(0..MANY).filter(|(_, n)| equal >> n & 1 != 0);
+            members.for_each(|(intid, _)| add!(" {intid}"));
             line!("");
+            equal = 0;
         }
     }
 }
 
+/// Returns which one of them `intid` is.
+fn index_of(intid: u32) -> usize {
+    intid.wrapping_sub(FIRST) as usize
+}
+
 /// Deactivates in an order that has nothing to do with that of the acknowledges.
-fn deactivate_all() {
+fn deactivate_all<I: Interface>() {
     for step in 0..MANY {
         let index = u32::try_from(step * 37 % MANY).unwrap_or_default();
-        gic::deactivate(FIRST + index);
-        add!(" {}", waiting(gic::ISACTIVER));
+        I::DIR.write_here(u64::from(FIRST + index));
+        add!(" {}", waiting::<I>(gic::ISACTIVER));
     }
     line!("");
 }

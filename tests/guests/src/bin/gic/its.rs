@@ -1,12 +1,7 @@
 //! LPIs through an ITS: its registers, its commands and what they make pending.
 //!
 //! Whether an LPI is pending shows at the CPU interfaces alone, so that is looked
-//! at after every command. Beside what `masks` says, this keeps clear of
-//!
-//! - changes of the property table without INV: caching it is a choice;
-//! - collections that move without MOVALL, and MOVALL without them: it may remap
-//!   collections, or not;
-//! - the pending tables in memory, which are written when the GIC likes.
+//! at after every command.
 
 mod commands;
 mod tables;
@@ -14,9 +9,12 @@ mod tables;
 use test_guests::check;
 use test_guests::runtime::{gic, mmio, random::Random, timer};
 
-use crate::interface::Icc;
-use crate::snapshot::{self, CPUS, redistributor};
+use crate::interface::{CPUS, Interface};
+use crate::masks;
+use crate::place::redistributor;
+use crate::snapshot;
 use crate::transcript::{add, line};
+use crate::v3::interface::Icc;
 use commands::Command;
 use tables::{DEVICES, EVENTS};
 
@@ -35,19 +33,13 @@ const VALID: u64 = 1 << 63;
 const MEMORY: u64 = 0b111 << 59 | 0b01 << 10;
 const LPIS: u32 = 8192;
 
-/// GITS_TYPER: Physical and PTA. Numbers and sizes are the ITS's own.
-const TYPER_MASK: u64 = 1 | 1 << 19;
-/// GITS_BASER: Valid and the type; the page size and the number of pages are not
-/// shown by all.
-const BASER_MASK: u64 = VALID | 0b111 << 56;
-
 /// Prepares the ITS and the redistributors, and tells their registers.
 pub(crate) fn registers() {
     line!("== ITS");
-    snapshot::start_over();
-    line!("TYPER {:x}", mmio::read64(TYPER) & TYPER_MASK);
-    line!("PIDR2 {:x}", mmio::read32(PIDR2) & 0xF0);
-    line!("CTLR {:x}", mmio::read32(CTLR) & 1);
+    snapshot::start_over::<Icc>();
+    line!("TYPER {:x}", mmio::read64(TYPER) & masks::GITS_TYPER);
+    line!("PIDR2 {:x}", mmio::read32(PIDR2) & masks::PIDR2);
+    line!("CTLR {:x}", mmio::read32(CTLR) & masks::GITS_CTLR);
     for kind in [1, 4] {
         let find = |n: &u64| mmio::read64(BASER + 8 * n) >> 56 & 7 == kind;
         let Some(number) = (0..8).find(find) else {
@@ -59,11 +51,14 @@ pub(crate) fn registers() {
         mmio::write64(BASER + 8 * number, value);
         let shown = mmio::read64(BASER + 8 * number);
         let address = shown & 0xFFFF_FFFF_0000 == tables::of_type(kind);
-        line!("BASER of type {kind} {:x} {address}", shown & BASER_MASK);
+        line!(
+            "BASER of type {kind} {:x} {address}",
+            shown & masks::GITS_BASER
+        );
     }
     // One page of 4 KiB: 128 commands.
     mmio::write64(CBASER, VALID | MEMORY | tables::queue());
-    line!("CBASER {:x}", mmio::read64(CBASER) & (VALID | 0xFF));
+    line!("CBASER {:x}", mmio::read64(CBASER) & masks::GITS_CBASER);
     line!(
         "CREADR {:x} CWRITER {:x}",
         mmio::read64(CREADR),
@@ -74,18 +69,21 @@ pub(crate) fn registers() {
         let frame = redistributor(cpu);
         // 14 bits of INTIDs.
         mmio::write64(
-            frame + 0x70,
+            frame + gic::PROPBASER,
             tables::properties() | 0b111 << 7 | 0b01 << 10 | 13,
         );
         mmio::write64(
-            frame + 0x78,
+            frame + gic::PENDBASER,
             tables::pending(cpu) | 0b111 << 7 | 0b01 << 10 | 1 << 62,
         );
         mmio::write32(frame, 1);
-        line!("R{cpu}.CTLR {:x}", mmio::read32(frame) & 1);
+        line!(
+            "R{cpu}.CTLR {:x}",
+            mmio::read32(frame) & masks::GICR_CTLR_LPIS
+        );
     }
     mmio::write32(CTLR, 1);
-    line!("CTLR {:x}", mmio::read32(CTLR) & 1);
+    line!("CTLR {:x}", mmio::read32(CTLR) & masks::GITS_CTLR);
     mmio::write32(gic::GICD + gic::CTLR, 0b10);
     for collection in 0..3 {
         Command::map_collection(collection, collection % 2).tell();
@@ -212,7 +210,7 @@ impl Walk {
 
     /// Adds what the CPU interfaces show now, if that is new.
     fn show(&mut self) {
-        snapshot::settle();
+        snapshot::settle::<Icc>();
         for (cpu, shown) in self.shown.iter_mut().enumerate() {
             let now = Icc::Hppir1.read(cpu);
             if now != *shown {

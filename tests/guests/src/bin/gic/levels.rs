@@ -4,13 +4,14 @@
 use test_guests::check;
 use test_guests::runtime::{console, gic, mmio, random::Random, timer};
 
-use crate::interface::Icc;
+use crate::interface::Interface;
 use crate::partner::{self, Request};
-use crate::snapshot::{self, Snapshot, redistributor};
+use crate::place::{bit, set_bit, set_priority};
+use crate::snapshot::{self, Snapshot};
 use crate::transcript::{add, line};
 
 /// Describes INTIDs 32 to 47, the UART's among them.
-const ICFGR2: u64 = 0xC08;
+const ICFGR2: u64 = gic::ICFGR + 8;
 const UART: u32 = console::INTID;
 const TIMER: u32 = timer::VIRTUAL_INTID;
 
@@ -39,28 +40,22 @@ impl Source {
         }
     }
 
-    /// Returns the frame that describes it and its word there.
-    fn place(self) -> (u64, u64) {
-        match self {
-            Self::Uart => (gic::GICD, u64::from(UART / 32)),
-            Self::Timer(cpu) => (redistributor(cpu) + gic::SGI_FRAME, 0),
-        }
+    fn may_end_high<I: Interface>(self) -> bool {
+        I::ENDS_HIGH_TIMERS || self == Self::Uart
     }
 
-    fn write(self, array: u64) {
-        let (frame, word) = self.place();
-        mmio::write32(frame + array + 4 * word, 1 << (self.intid() % 32));
+    fn write<I: Interface>(self, array: u64) {
+        set_bit::<I>(array, self.cpu(), self.intid());
     }
 
-    fn is_pending(self) -> bool {
-        let (frame, word) = self.place();
-        mmio::read32(frame + gic::ISPENDR + 4 * word) >> (self.intid() % 32) & 1 != 0
+    fn is_pending<I: Interface>(self) -> bool {
+        bit::<I>(gic::ISPENDR, self.cpu(), self.intid())
     }
 
     /// Waits until a line that went high is seen: the time that a timer takes
     /// for that is its own.
-    fn wait_until_pending(self) {
-        let seen = timer::wait_until(|| self.is_pending());
+    fn wait_until_pending<I: Interface>(self) {
+        let seen = timer::wait_until(|| self.is_pending::<I>());
         check!(seen, "{self:?} does not become pending");
     }
 
@@ -80,28 +75,24 @@ impl Source {
 }
 
 /// Prepares the GIC and the UART, whose transmitter has nothing to do.
-fn prepare() -> Snapshot {
-    snapshot::start_over();
+fn prepare<I: Interface>() -> Snapshot<I> {
+    snapshot::start_over::<I>();
     console::drain();
     let idle = || mmio::read32(console::UARTRIS) & console::TX_INTERRUPT != 0;
     check!(timer::wait_until(idle), "the transmitter is never done");
     for source in Source::ALL {
         let priority = if source == Source::Uart { 0x40 } else { 0x80 };
-        let (frame, _) = source.place();
-        mmio::write8(
-            frame + gic::IPRIORITYR + u64::from(source.intid()),
-            priority,
-        );
-        source.write(gic::ISENABLER);
+        set_priority::<I>(source.cpu(), source.intid(), priority);
+        source.write::<I>(gic::ISENABLER);
     }
-    mmio::write32(gic::GICD + gic::CTLR, 0b10);
+    mmio::write32(gic::GICD + gic::CTLR, I::ENABLE);
     Snapshot::take()
 }
 
 /// Each source by itself: high, taken, ended while it is still high, low.
-pub(crate) fn one_by_one() {
+pub(crate) fn one_by_one<I: Interface>() {
     line!("== levels");
-    let mut now = prepare();
+    let mut now = prepare::<I>();
     for source in Source::ALL {
         let cpu = source.cpu();
         let mut step = |what: &str, action: &dyn Fn() -> u64| {
@@ -111,16 +102,16 @@ pub(crate) fn one_by_one() {
         };
         let raise = || {
             source.drive(true);
-            source.wait_until_pending();
+            source.wait_until_pending::<I>();
             0
         };
         let lower = || {
             source.drive(false);
             0
         };
-        let take = || Icc::Iar1.read(cpu);
+        let take = || I::IAR.read(cpu);
         let end = || {
-            Icc::Eoir1.write(cpu, source.intid().into());
+            I::EOIR.write(cpu, source.intid().into());
             0
         };
         step("high", &raise);
@@ -128,8 +119,10 @@ pub(crate) fn one_by_one() {
         step("nothing", &take);
         step("high", &raise);
         step("taken", &take);
-        step("ended, high", &end);
-        step("taken", &take);
+        if source.may_end_high::<I>() {
+            step("ended, high", &end);
+            step("taken", &take);
+        }
         step("low", &lower);
         step("ended, low", &end);
         step("nothing", &take);
@@ -137,19 +130,19 @@ pub(crate) fn one_by_one() {
 }
 
 /// What the walk knows.
-struct Walk {
+struct Walk<I> {
     random: Random,
     high: [bool; 3],
     /// The sources that each CPU has acknowledged and not ended.
     begun: [[Option<Source>; 3]; 2],
     uart_is_edge: bool,
-    now: Snapshot,
+    now: Snapshot<I>,
 }
 
 /// All of them in pseudo-random order, with the registers that matter to them.
-pub(crate) fn at_random() {
+pub(crate) fn at_random<I: Interface>() {
     line!("== levels at random");
-    let now = prepare();
+    let now = prepare::<I>();
     let mut walk = Walk {
         random: Random::new(21),
         high: [false; 3],
@@ -167,7 +160,7 @@ pub(crate) fn at_random() {
     }
 }
 
-impl Walk {
+impl<I: Interface> Walk<I> {
     fn go(&mut self) {
         let index = self.random.index(3);
         let source = Source::ALL.get(index).copied().unwrap_or(Source::Uart);
@@ -175,6 +168,7 @@ impl Walk {
             0..4 => self.drive(index, source),
             4..8 => self.acknowledge(source.cpu()),
             8..11 => self.end(source.cpu()),
+            11 | 12 if source != Source::Uart && !I::writes_private(gic::ISPENDR) => add!(" -"),
             11 => self.write(source, "ISPENDR", gic::ISPENDR),
             12 => self.write(source, "ICPENDR", gic::ICPENDR),
             13 => self.write(source, "ICENABLER", gic::ICENABLER),
@@ -197,18 +191,18 @@ impl Walk {
         add!(" {source:?} {}", if high { "high" } else { "low" });
         source.drive(high);
         if high && matches!(source, Source::Timer(_)) && !self.is_active(source) {
-            source.wait_until_pending();
+            source.wait_until_pending::<I>();
         }
     }
 
     fn write(&self, source: Source, name: &str, array: u64) {
         add!(" {source:?} {name}");
-        source.write(array);
+        source.write::<I>(array);
     }
 
     fn acknowledge(&mut self, cpu: usize) {
-        let intid = Icc::Iar1.read(cpu);
-        add!(" C{cpu}.Iar1:{intid}");
+        let intid = I::IAR.read(cpu);
+        add!(" C{cpu}.{:?}:{intid}", I::IAR);
         let sources = [Source::Uart, Source::Timer(cpu)];
         let taken = sources.iter().find(|one| u64::from(one.intid()) == intid);
         if let Some(begun) = self.begun.get_mut(cpu)
@@ -224,18 +218,31 @@ impl Walk {
         };
         match begun.iter_mut().rev().find_map(Option::take) {
             Some(source) => {
-                add!(" C{cpu}.Eoir1={}", source.intid());
-                Icc::Eoir1.write(cpu, source.intid().into());
+                if !source.may_end_high::<I>() {
+                    self.lower(source);
+                }
+                add!(" C{cpu}.{:?}={}", I::EOIR, source.intid());
+                I::EOIR.write(cpu, source.intid().into());
                 let high = Source::ALL
                     .iter()
                     .zip(self.high)
                     .any(|pair| pair == (&source, true));
                 if high && matches!(source, Source::Timer(_)) {
-                    source.wait_until_pending();
+                    source.wait_until_pending::<I>();
                 }
             }
             None => add!(" -"),
         }
+    }
+
+    /// Lowers the line of a source.
+    fn lower(&mut self, source: Source) {
+        let lines = Source::ALL.iter().zip(&mut self.high);
+        for (_, high) in lines.filter(|(one, _)| **one == source) {
+            add!(" {source:?} low");
+            *high = false;
+        }
+        source.drive(false);
     }
 
     /// Makes the UART's interrupt edge-triggered or level-sensitive while it is
@@ -246,7 +253,7 @@ impl Walk {
         }
         self.uart_is_edge = !self.uart_is_edge;
         add!(" Uart edge {}", self.uart_is_edge);
-        Source::Uart.write(gic::ICENABLER);
+        Source::Uart.write::<I>(gic::ICENABLER);
         let bit = 0b10 << (2 * (UART % 16));
         let value = mmio::read32(gic::GICD + ICFGR2) & !bit;
         let value = if self.uart_is_edge {
@@ -255,6 +262,6 @@ impl Walk {
             value
         };
         mmio::write32(gic::GICD + ICFGR2, value);
-        Source::Uart.write(gic::ICPENDR);
+        Source::Uart.write::<I>(gic::ICPENDR);
     }
 }

@@ -2,19 +2,18 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use test_guests::runtime::{gic, mmio, smp, timer};
+use test_guests::runtime::{mmio, smp, timer, verdict};
 use test_guests::{check, sysreg};
 
-use crate::interface::Icc;
+use crate::interface::{Interface, MOST_VISIBLE};
 use crate::taken;
 
 /// What CPU 1 can be asked to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Request {
-    Read(Icc),
-    Write(Icc, u64),
-    /// Reads its own GICR_ISPENDR0.
-    Settle,
+    /// Reads the register of its interface that has this number, and writes it.
+    Read(usize),
+    Write(usize, u64),
     /// Reads all registers of its interface whose reading changes nothing.
     ReadVisible,
     /// Loads from this many addresses.
@@ -23,8 +22,8 @@ pub(crate) enum Request {
     Timer(bool),
     /// Takes interrupts by exceptions until this many have come.
     Take(u64),
-    /// Prepares its GICv3.
-    InitGicv3,
+    /// Prepares its part of the GIC.
+    Init,
     /// Loads a word from this address, and stores one.
     Load(u64),
     Store(u64, u32),
@@ -35,26 +34,24 @@ pub(crate) enum Request {
 
 const READ: u64 = 0;
 const WRITE: u64 = 1;
-const SETTLE: u64 = 2;
-const TIMER: u64 = 3;
-const TAKE: u64 = 4;
-const INIT_GICV3: u64 = 5;
-const LOAD: u64 = 6;
-const STORE: u64 = 7;
-const STORE_BYTE: u64 = 8;
-const READ_VISIBLE: u64 = 9;
-const LOAD_LIST: u64 = 10;
-const LEAVE: u64 = 11;
+const TIMER: u64 = 2;
+const TAKE: u64 = 3;
+const INIT: u64 = 4;
+const LOAD: u64 = 5;
+const STORE: u64 = 6;
+const STORE_BYTE: u64 = 7;
+const READ_VISIBLE: u64 = 8;
+const LOAD_LIST: u64 = 9;
+const LEAVE: u64 = 10;
 
 impl Request {
     fn encode(self) -> (u64, u64) {
         match self {
             Self::Read(register) => (READ | (register as u64) << 8, 0),
             Self::Write(register, value) => (WRITE | (register as u64) << 8, value),
-            Self::Settle => (SETTLE, 0),
             Self::Timer(high) => (TIMER, high.into()),
             Self::Take(count) => (TAKE, count),
-            Self::InitGicv3 => (INIT_GICV3, 0),
+            Self::Init => (INIT, 0),
             Self::Load(address) => (LOAD, address),
             Self::Store(address, value) => (STORE | u64::from(value) << 8, address),
             Self::StoreByte(address, value) => (STORE_BYTE | u64::from(value) << 8, address),
@@ -72,9 +69,10 @@ static ANSWER: AtomicU64 = AtomicU64::new(0);
 /// What a request or an answer of many words consists of.
 static LIST: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
-/// Turns CPU 1 on.
-pub(crate) fn start() {
-    smp::start(1, serve);
+/// Turns CPU 1 on and prepares its part of the GIC.
+pub(crate) fn start<I: Interface>() {
+    smp::start(1, serve::<I>);
+    ask(Request::Init);
 }
 
 /// Turns CPU 1 off.
@@ -90,23 +88,25 @@ pub(crate) fn ask(request: Request) -> u64 {
     answer()
 }
 
-/// Returns all registers of the interface of CPU 1 whose reading changes nothing.
+/// Reads all registers of the interface of CPU 1 whose reading changes nothing.
 ///
 /// One request for all: where the host has few CPUs, each costs it a good while.
-pub(crate) fn visible() -> [u64; Icc::VISIBLE.len()] {
+pub(crate) fn visible(values: &mut [u64; MOST_VISIBLE]) {
     ask(Request::ReadVisible);
-    let mut values = [0; Icc::VISIBLE.len()];
     for (value, slot) in values.iter_mut().zip(&LIST) {
         *value = slot.load(Ordering::Relaxed);
     }
-    values
 }
 
 /// Lets CPU 1 load from at most 64 addresses, and returns what is there.
 pub(crate) fn load_all(addresses: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
     let mut count = 0;
-    for (slot, address) in LIST.iter().zip(addresses) {
-        slot.store(address, Ordering::Relaxed);
+    for (n, address) in addresses.enumerate() {
+        let slot = LIST.get(n);
+        check!(slot.is_some(), "CPU 1 is asked for too many words");
+        if let Some(slot) = slot {
+            slot.store(address, Ordering::Relaxed);
+        }
         count += 1;
     }
     ask(Request::LoadList(count));
@@ -129,22 +129,21 @@ pub(crate) fn answer() -> u64 {
     ANSWER.load(Ordering::Relaxed)
 }
 
-fn serve() {
+fn serve<I: Interface>() {
     loop {
         while TURN.load(Ordering::Acquire).is_multiple_of(2) {
             core::hint::spin_loop();
         }
         let [code, value] = WORDS.each_ref().map(|word| word.load(Ordering::Relaxed));
-        let register = u8::try_from(code >> 8).ok().and_then(Icc::numbered);
+        let register = I::numbered(code >> 8);
         let answer = match (code & 0xFF, register) {
             (READ, Some(register)) => register.read_here(),
             (WRITE, Some(register)) => {
                 register.write_here(value);
                 0
             }
-            (SETTLE, _) => gic::read_private(gic::ISPENDR).into(),
             (READ_VISIBLE, _) => {
-                for (slot, register) in LIST.iter().zip(Icc::VISIBLE) {
+                for (slot, register) in LIST.iter().zip(I::VISIBLE) {
                     slot.store(register.read_here(), Ordering::Relaxed);
                 }
                 0
@@ -161,11 +160,11 @@ fn serve() {
                 0
             }
             (TAKE, _) => {
-                taken::take(value);
+                taken::take::<I>(value);
                 0
             }
-            (INIT_GICV3, _) => {
-                gic::init_cpu();
+            (INIT, _) => {
+                I::init_cpu();
                 0
             }
             (LOAD, _) => mmio::read32(value).into(),
@@ -177,7 +176,8 @@ fn serve() {
                 mmio::write8(value, (code >> 8 & 0xFF) as u8);
                 0
             }
-            _ => return TURN.store(0, Ordering::Release),
+            (LEAVE, _) => return,
+            _ => verdict::fail(format_args!("CPU 1 is asked {code:#x} {value:#x}")),
         };
         ANSWER.store(answer, Ordering::Relaxed);
         TURN.fetch_add(1, Ordering::Release);

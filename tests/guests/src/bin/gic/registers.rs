@@ -1,110 +1,63 @@
-//! Registers that describe the GIC, widths of access, and places without
-//! registers.
+//! Widths of access, and places without registers.
 
 use core::fmt;
 
 use test_guests::runtime::probe::{self, Fault};
-use test_guests::runtime::{gic, mmio, random::Random};
+use test_guests::runtime::{mmio, random::Random};
 
-use crate::masks;
-use crate::snapshot::{self, CPUS, Snapshot, redistributor};
+use crate::interface::Interface;
+use crate::snapshot::{self, Snapshot};
 use crate::transcript::{add, line};
-
-const TYPER: u64 = 0x8;
-const WAKER: u64 = 0x14;
-const PIDR2: u64 = 0xFFE8;
-const CIDR0: u64 = 0xFFF0;
-const ICFGR: u64 = 0xC00;
-
-/// GICR_CTLR.UWP and RWP. The rest is about LPIs.
-const GICR_CTLR_PENDING: u32 = 1 << 31 | 1 << 3;
 
 /// What is written at every width: priorities and an affinity as both keep them.
 const PATTERN: u64 = 0x0000_0018_0020_0010;
 
-/// Everything before anybody has written to the GIC.
-pub(crate) fn at_reset() {
-    line!("== identification");
-    let typer = mmio::read32(gic::GICD + gic::TYPER) & masks::GICD_TYPER;
-    line!("D.TYPER {typer:x}");
-    line!("D.CTLR {:x}", mmio::read32(gic::GICD + gic::CTLR));
-    identification(gic::GICD);
-    for cpu in 0..CPUS {
-        let frame = redistributor(cpu);
-        let typer = mmio::read64(frame + TYPER) & masks::GICR_TYPER;
-        let halves = [0, 4].map(|half| u64::from(mmio::read32(frame + TYPER + half)));
-        let joined = (halves[1] << 32 | halves[0]) & masks::GICR_TYPER;
-        let control = mmio::read32(frame) & GICR_CTLR_PENDING;
-        line!("R{cpu} TYPER {typer:x} {joined:x} CTLR {control:x}");
-        identification(frame);
-    }
-    line!("== reset");
-    snapshot::print_reset();
+/// A register that is accessed at every width that its version lets mean something.
+pub(crate) struct Wide {
+    pub(crate) name: &'static str,
+    pub(crate) address: u64,
+    pub(crate) bytes: u64,
+    pub(crate) widths: &'static [u64],
 }
 
-fn identification(frame: u64) {
-    add!("PIDR2 {:x}", mmio::read32(frame + PIDR2) & masks::PIDR2);
-    (0..4).for_each(|n| add!(" {:x}", mmio::read32(frame + CIDR0 + 4 * n)));
-    line!("");
-}
-
-/// What a CPU's redistributor says while the CPU sleeps and wakes.
-pub(crate) fn wake() {
-    line!("== GICR_WAKER");
-    let waker = redistributor(0) + WAKER;
-    for value in [0b10, 0b110, 0b100, 0, 0b10, 0xFFFF_FFF8, 0] {
-        // Bits 0 and 31 are IMPLEMENTATION DEFINED.
-        mmio::write32(waker, value & 0x7FFF_FFFE);
-        line!("{value:x}: {:x}", mmio::read32(waker));
-    }
+/// A frame of registers.
+pub(crate) struct Frame {
+    pub(crate) name: &'static str,
+    pub(crate) address: u64,
+    /// Where its last places lie that may be reserved.
+    pub(crate) end: u64,
+    /// Tells whether a register lies at this offset, or may lie there.
+    pub(crate) exists: fn(u64) -> bool,
 }
 
 /// Accesses of every width.
-///
-/// A width that a register does not take is CONSTRAINED UNPREDICTABLE: both GICs
-/// let it read as zero and ignore writes.
-pub(crate) fn widths() {
+pub(crate) fn widths<I: Interface>(registers: &[Wide], identification: &[Wide]) {
     line!("== widths");
-    snapshot::start_over();
-    let mut now = Snapshot::take();
-    let private = redistributor(1) + gic::SGI_FRAME;
-    let places = [
-        ("D.CTLR", gic::GICD + gic::CTLR),
-        ("D.ISENABLER2", gic::GICD + gic::ISENABLER + 8),
-        ("D.ISPENDR3", gic::GICD + gic::ISPENDR + 12),
-        ("D.ICPENDR2", gic::GICD + gic::ICPENDR + 8),
-        ("D.ISACTIVER4", gic::GICD + gic::ISACTIVER + 16),
-        ("D.IPRIORITYR8", gic::GICD + gic::IPRIORITYR + 32),
-        ("D.IPRIORITYR71", gic::GICD + gic::IPRIORITYR + 284),
-        ("D.ICFGR4", gic::GICD + ICFGR + 16),
-        ("D.IGROUPR8", gic::GICD + gic::IGROUPR + 32),
-        ("D.IROUTER40", gic::GICD + gic::IROUTER + 8 * 40),
-        ("R1.ISENABLER0", private + gic::ISENABLER),
-        ("R1.ISPENDR0", private + gic::ISPENDR),
-        ("R1.ISACTIVER0", private + gic::ISACTIVER),
-        ("R1.IPRIORITYR4", private + gic::IPRIORITYR + 16),
-        ("R1.ICFGR0", private + ICFGR),
-        ("R1.ICFGR1", private + ICFGR + 4),
-        ("R1.IGROUPR0", private + gic::IGROUPR),
-    ];
-    for (name, address) in places {
-        let bytes = if name == "D.IROUTER40" { 8 } else { 4 };
-        for width in [8, 4, 2, 1] {
-            for part in (0..bytes).filter(|part| part % width == 0) {
-                let address = address + part;
-                if address.is_multiple_of(width) {
+    snapshot::start_over::<I>();
+    let mut now = Snapshot::<I>::take();
+    for register in registers {
+        for width in register.widths {
+            for part in 0..register.bytes {
+                let address = register.address + part;
+                if part.is_multiple_of(*width) && address.is_multiple_of(*width) {
                     let value = PATTERN >> (8 * part);
-                    let written = probe::write(address, width, value).map(|()| 0);
-                    add!("{name}+{part} {width} {}", Answer(written));
-                    add!(" {}", Answer(probe::read(address, width)));
+                    let written = probe::write(address, *width, value).map(|()| 0);
+                    add!("{}+{part} {width} {}", register.name, Answer(written));
+                    add!(" {}", Answer(probe::read(address, *width)));
                     now.advance();
                 }
             }
         }
     }
-    for (name, address) in [("D.IIDR", gic::GICD + 8), ("D.PIDR2", gic::GICD + PIDR2)] {
-        for width in [1, 2, 8] {
-            let read = probe::read(address & !(width - 1), width);
+    for Wide {
+        name,
+        address,
+        widths,
+        ..
+    } in identification
+    {
+        for width in *widths {
+            let read = probe::read(address & !(width - 1), *width);
             line!("{name} {width} {}", Answer(read));
         }
     }
@@ -123,29 +76,33 @@ impl fmt::Display for Answer {
 }
 
 /// Writes to places without registers, which read as zero and change nothing.
-pub(crate) fn reserved() {
+pub(crate) fn reserved<I: Interface>(frames: &[Frame]) {
     line!("== reserved places");
-    snapshot::start_over();
-    let mut now = Snapshot::take();
+    snapshot::start_over::<I>();
+    let mut now = Snapshot::<I>::take();
     let mut random = Random::new(8);
-    let frames = [
-        ("D", gic::GICD, true),
-        ("R0", redistributor(0), false),
-        ("R1 SGI", redistributor(1) + gic::SGI_FRAME, false),
-    ];
-    for (name, frame, is_distributor) in frames {
+    for Frame {
+        name,
+        address,
+        end,
+        exists,
+    } in frames
+    {
         let (mut count, mut zero) = (0, 0);
         while count < 400 {
             // Most registers lie low.
-            let end = if random.below(2) == 0 { 0x1000 } else { 0xFFD0 };
+            let end = if random.below(2) == 0 {
+                0x1000.min(*end)
+            } else {
+                *end
+            };
             let offset = random.below(end) & !3;
-            let private_registers = name == "R1 SGI";
-            if exists(offset, is_distributor, private_registers) {
+            if exists(offset) {
                 continue;
             }
             count += 1;
-            mmio::write32(frame + offset, u32::MAX);
-            match mmio::read32(frame + offset) {
+            mmio::write32(address + offset, u32::MAX);
+            match mmio::read32(address + offset) {
                 0 => zero += 1,
                 value => line!("{name}+{offset:x} {value:x}"),
             }
@@ -153,21 +110,4 @@ pub(crate) fn reserved() {
         add!("{name}: {zero} of {count} read as zero");
         now.advance();
     }
-}
-
-/// Tells whether a register lies at this offset, or may lie there: message-based
-/// SPIs and LPIs are optional.
-fn exists(offset: u64, is_distributor: bool, has_private: bool) -> bool {
-    let banks = if is_distributor { 1..9 } else { 0..1 };
-    let has_irqs = is_distributor || has_private;
-    let bank = match offset {
-        0x80..0x400 => (offset & 0x7F) / 4,
-        0x400..0x800 => (offset - 0x400) / 32,
-        0xC00..0xD00 => (offset - 0xC00) / 8,
-        0x6000..0x8000 if is_distributor => (offset - 0x6000) / 256,
-        _ => 99,
-    };
-    // Bank 0 is reserved in a distributor with affinity routing.
-    let low = !has_private && offset < 0x80 || !has_irqs && offset < 0x100;
-    low || has_irqs && banks.contains(&bank)
 }

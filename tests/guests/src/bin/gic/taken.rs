@@ -1,19 +1,24 @@
 //! Interrupts taken as exceptions, and the order in which they came.
 
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use test_guests::check;
-use test_guests::runtime::{cpu, gic, percpu, timer};
+use test_guests::runtime::{cpu, percpu, timer};
+
+use crate::interface::{Interface, SPURIOUS};
+use crate::place::word;
 
 const CAPACITY: usize = 256;
 
 struct Log {
+    waiting: AtomicBool,
     count: AtomicUsize,
     intids: [AtomicU32; CAPACITY],
 }
 
 static LOGS: [Log; 2] = [const {
     Log {
+        waiting: AtomicBool::new(false),
         count: AtomicUsize::new(0),
         intids: [const { AtomicU32::new(0) }; CAPACITY],
     }
@@ -53,9 +58,10 @@ pub(crate) fn clear(cpu: usize) {
 
 /// Takes interrupts on this CPU as exceptions until it has taken `target` since
 /// the last [`clear`].
-pub(crate) fn take(target: u64) {
+pub(crate) fn take<I: Interface>(target: u64) {
     let me = percpu::index();
-    cpu::set_irq_handler(handler);
+    cpu::set_irq_handler(handler::<I>);
+    set_waiting(me, true);
     cpu::with_irqs(|| {
         let came = timer::wait_until(|| count(me) as u64 >= target);
         check!(
@@ -64,12 +70,25 @@ pub(crate) fn take(target: u64) {
             count(me)
         );
     });
+    set_waiting(me, false);
 }
 
-fn handler() {
-    let intid = gic::acknowledge();
-    if intid != gic::SPURIOUS {
-        note(intid);
-        gic::end(intid);
+fn set_waiting(cpu: usize, waiting: bool) {
+    if let Some(log) = LOGS.get(cpu) {
+        log.waiting.store(waiting, Ordering::Release);
+    }
+}
+
+/// Tells whether CPU `cpu` takes interrupts, or is about to.
+pub(crate) fn is_waiting(cpu: usize) -> bool {
+    LOGS.get(cpu)
+        .is_some_and(|log| log.waiting.load(Ordering::Acquire))
+}
+
+fn handler<I: Interface>() {
+    let value = I::IAR.read_here();
+    if value != SPURIOUS {
+        note(word(value));
+        I::EOIR.write_here(value);
     }
 }

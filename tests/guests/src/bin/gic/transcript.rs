@@ -62,6 +62,14 @@ pub(crate) fn print() {
     }
 }
 
+/// Runs sections and prints each when it has ended.
+pub(crate) fn print_all(sections: &[fn()]) {
+    for section in sections {
+        section();
+        print();
+    }
+}
+
 struct Line<'a>(&'a [AtomicU8]);
 
 impl fmt::Display for Line<'_> {

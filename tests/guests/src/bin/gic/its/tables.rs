@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use test_guests::runtime::cpu;
 
-use crate::snapshot::CPUS;
+use crate::interface::CPUS;
 
 /// Devices that the walk signals for, and the events of each.
 pub(crate) const DEVICES: u32 = 3;

@@ -1,10 +1,23 @@
-//! Registers as one of the CPUs sees them: GICC's are each CPU's own, and so are
-//! the distributor's for SGIs and PPIs.
+//! The registers of the CPU interface of a GICv2 (IHI 0048), and those of its
+//! distributor that a GICv3 lacks.
 
-use test_guests::runtime::mmio;
+use test_guests::runtime::{gic, mmio};
 
-use super::GICC;
-use crate::partner::{self, Request};
+use crate::interface::{Interface, Kind};
+use crate::masks;
+use crate::place::Place;
+
+/// Each CPU's own interface.
+pub(crate) const GICC: u64 = 0x0801_0000;
+
+/// Target registers, a byte of CPUs for each interrupt.
+pub(crate) const ITARGETSR: u64 = 0x800;
+/// Sends SGIs.
+pub(crate) const SGIR: u64 = 0xF00;
+/// A byte of senders for each SGI: not pending any more.
+pub(crate) const CPENDSGIR: u64 = 0xF10;
+/// A byte of senders for each SGI: pending.
+pub(crate) const SPENDSGIR: u64 = 0xF20;
 
 /// A register of the CPU interface, by its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +33,22 @@ pub(crate) enum Gicc {
     Dir = 0x1000,
 }
 
+/// GICC_CTLR: both groups, AckCtl.
+const CTLR: u64 = 0b111;
+/// GICC_CTLR.EOImodeNS, which is EOImode with one security state.
+const EOI_MODE: u64 = 1 << 9;
+
 impl Gicc {
-    /// The registers whose reading changes nothing.
-    pub(crate) const VISIBLE: [Self; 6] = [
+    /// Sets the binary points that give 32 levels of preemption: the smallest that
+    /// every GICv2 has.
+    pub(crate) fn set_binary_points(cpu: usize) {
+        Self::Bpr.write(cpu, 2);
+        Self::Abpr.write(cpu, 3);
+    }
+}
+
+impl Interface for Gicc {
+    const VISIBLE: &'static [Self] = &[
         Self::Ctlr,
         Self::Pmr,
         Self::Bpr,
@@ -30,40 +56,78 @@ impl Gicc {
         Self::Rpr,
         Self::Hppir,
     ];
+    const OTHERS: &'static [Self] = &[Self::Iar, Self::Eoir, Self::Dir];
+    const IAR: Self = Self::Iar;
+    const EOIR: Self = Self::Eoir;
+    const DIR: Self = Self::Dir;
+    const PMR: Self = Self::Pmr;
+    const ENABLE: u32 = 0b01;
+    const GROUP: u32 = 0;
+    const IS_BANKED: bool = true;
+    const CLEARS_FOR_OTHERS: bool = false;
+    const ENDS_HIGH_TIMERS: bool = false;
+    const KINDS: &'static [Kind] = &[
+        Kind::new("IGROUPR", gic::IGROUPR, 1, u32::MAX),
+        Kind {
+            name: "ISENABLER",
+            offset: gic::ISENABLER,
+            count: 1,
+            masks: [masks::V2_ISENABLER0, u32::MAX],
+        },
+        Kind::new("ISPENDR", gic::ISPENDR, 1, u32::MAX),
+        Kind::new("ISACTIVER", gic::ISACTIVER, 1, u32::MAX),
+        Kind::new("ICFGR", gic::ICFGR, 2, u32::MAX),
+        Kind::new("IPRIORITYR", gic::IPRIORITYR, 8, masks::PRIORITIES),
+        Kind::new("ITARGETSR", ITARGETSR, 8, u32::MAX),
+    ];
+    const PRIVATE_KINDS: &'static [Kind] = &[Kind::new("SPENDSGIR", SPENDSGIR, 4, u32::MAX)];
 
-    /// Reads the register of CPU `cpu`.
-    pub(crate) fn read(self, cpu: usize) -> u32 {
-        load(cpu, GICC + self as u64)
+    fn read_here(self) -> u64 {
+        mmio::read32(GICC + self as u64).into()
     }
 
-    /// Writes the register of CPU `cpu`.
-    pub(crate) fn write(self, cpu: usize, value: u32) {
-        store(cpu, GICC + self as u64, value);
+    fn write_here(self, value: u64) {
+        mmio::write32(GICC + self as u64, (value & 0xFFFF_FFFF) as u32);
     }
-}
 
-/// Loads a word on CPU `cpu`.
-pub(crate) fn load(cpu: usize, address: u64) -> u32 {
-    if cpu == 0 {
-        return mmio::read32(address);
+    fn mask(self) -> u64 {
+        u64::MAX
     }
-    u32::try_from(partner::ask(Request::Load(address))).unwrap_or(u32::MAX)
-}
 
-/// Stores a word on CPU `cpu`.
-pub(crate) fn store(cpu: usize, address: u64, value: u32) {
-    if cpu == 0 {
-        mmio::write32(address, value);
-    } else {
-        partner::ask(Request::Store(address, value));
+    fn init_cpu() {}
+
+    fn open(cpu: usize) {
+        Self::Ctlr.write(cpu, CTLR);
+        Self::Pmr.write(cpu, 0xF8);
+        Self::set_binary_points(cpu);
     }
-}
 
-/// Stores a byte on CPU `cpu`.
-pub(crate) fn store_byte(cpu: usize, address: u64, value: u8) {
-    if cpu == 0 {
-        mmio::write8(address, value);
-    } else {
-        partner::ask(Request::StoreByte(address, value));
+    fn set_two_steps(cpu: usize, two_steps: bool) {
+        Self::Ctlr.write(cpu, CTLR | if two_steps { EOI_MODE } else { 0 });
+    }
+
+    fn send_sgi(intid: u32, to_others: bool) {
+        let filter = if to_others { 1 << 24 } else { 0b10 << 16 };
+        mmio::write32(gic::GICD + SGIR, filter | intid);
+    }
+
+    fn route(intid: u32, cpu: usize) {
+        mmio::write8(gic::GICD + ITARGETSR + u64::from(intid), 1 << cpu);
+    }
+
+    fn print_routes() {}
+
+    fn writes_private(array: u64) -> bool {
+        !matches!(array, gic::ISPENDR | gic::ICPENDR | gic::ICFGR)
+    }
+
+    fn clear(place: Place) {
+        if place.bank == 0 {
+            (0..4).for_each(|n| place.store::<Self>(CPENDSGIR + 4 * n, u32::MAX));
+            place.write_bits::<Self>(gic::ISENABLER, 0xFFFF);
+        } else {
+            let first = ITARGETSR + 32 * u64::from(place.bank);
+            (0..8).for_each(|n| place.store::<Self>(first + 4 * n, 0x0101_0101));
+        }
     }
 }
