@@ -86,6 +86,9 @@ pub(crate) struct Bank {
     /// Made active by register while a list register held it, which may say by now
     /// that the guest has ended it: that was before.
     kept_active: u32,
+    /// Ended by register while a list register held it, which may say by now that the
+    /// guest has acknowledged it: that was before.
+    ended: u32,
     /// Held in a list register of the vCPU that it belongs to.
     pub(crate) listed: u32,
     /// Listed, but no longer as the list register says.
@@ -119,6 +122,7 @@ impl Bank {
             active: 0,
             acknowledged: 0,
             kept_active: 0,
+            ended: 0,
             listed: 0,
             stale: 0,
             linked: 0,
@@ -282,14 +286,23 @@ impl Bank {
                 });
                 self.active |= value;
                 self.kept_active |= value & self.listed;
+                self.ended &= !value;
                 changed | value & self.listed
             }
             BitRegister::ClearActive => {
+                self.end_listed(value);
                 let changed = value & self.active;
                 self.deactivate_by_register(changed);
-                changed
+                changed | value & self.listed
             }
         }
+    }
+
+    /// Notes that those of `mask` that list registers hold are not active, whatever
+    /// those say. Returns which those are: their list registers are wrong.
+    pub(crate) fn end_listed(&mut self, mask: u32) -> u32 {
+        self.ended |= mask & self.listed;
+        mask & self.listed
     }
 
     /// Ends the active state of `mask` from outside. The physical interrupts

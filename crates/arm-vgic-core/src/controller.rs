@@ -51,7 +51,9 @@ impl Controller {
 
     /// Builds a controller in its reset state: for so many vCPUs, 1 to 256, all
     /// awake, and at least so many SPIs, up to [`MAX_SPIS`], rounded up to a
-    /// multiple of 32 where that many exist. Nothing is allocated later.
+    /// multiple of 32 where that many exist. Once it is
+    /// built, by [`follow_gicv2`](Self::follow_gicv2) or [`add_lpis`](Self::add_lpis)
+    /// where that is wanted, nothing is allocated.
     ///
     /// # Errors
     /// If there is no controller of this shape.
@@ -86,7 +88,8 @@ impl Controller {
 
     /// Does as GICv2 does where it differs: SGIs remember who sent them, and one
     /// that several vCPUs have sent is pending once for each of them; Group 0 is
-    /// signalled as IRQ until the guest asks for FIQ.
+    /// signalled as IRQ until the guest asks for FIQ. For a controller that has just
+    /// been built.
     pub fn follow_gicv2(&mut self) {
         self.vcpus.iter_mut().for_each(Private::follow_gicv2);
     }
@@ -152,11 +155,12 @@ impl Controller {
     }
 
     /// Reads a register that describes interrupts: of bank 0 for `vcpu`, of other
-    /// banks the shared one. Those that do not exist read as zero. The width has
-    /// been [checked](IrqRegister::check_width).
+    /// banks the shared one. Those that do not exist read as zero. The register takes
+    /// accesses of this width: words, and less for priorities.
     ///
     /// If the register [shows live state](IrqRegister::is_live_state), the list
-    /// registers of the asking vCPU must have been folded.
+    /// registers of the asking vCPU must have been folded. What others hold reads as
+    /// it was last known: see [`look_again`](Self::look_again).
     #[must_use]
     pub fn read_register(&self, vcpu: VcpuId, register: IrqRegister, width: Width) -> u64 {
         let bank = match register.bank().checked_sub(1) {
@@ -164,6 +168,34 @@ impl Controller {
             Some(index) => self.shared.spis.get(index).map(|spis| &spis.bank),
         };
         bank.map_or(0, |bank| register.read(bank, width))
+    }
+
+    /// Asks the other vCPUs for what `register`, of bank 0 of `vcpu`, shows of their
+    /// list registers, if it [shows live state](IrqRegister::is_live_state): once those
+    /// that are kicked have [refreshed](Self::refresh), it reads as things were then.
+    /// So whoever reads until something changes sees it in finite time. `asker` has
+    /// been folded.
+    pub fn look_again(&mut self, asker: VcpuId, vcpu: VcpuId, register: IrqRegister) -> Kicks {
+        let mut kicks = Kicks::NONE;
+        if !register.is_live_state() {
+            return kicks;
+        }
+        match register.bank().checked_sub(1) {
+            None => {
+                if let Some(one) = self.vcpus.get_mut(vcpu.index())
+                    && one.bank.mark_stale(u32::MAX)
+                {
+                    kicks.insert(vcpu);
+                }
+            }
+            Some(index) => {
+                if let Some(spis) = self.shared.get_mut(index) {
+                    spis.kick_listed(&mut kicks);
+                }
+            }
+        }
+        kicks.remove(asker);
+        kicks
     }
 
     /// Writes a register that describes interrupts: of bank 0 for `vcpu`, of

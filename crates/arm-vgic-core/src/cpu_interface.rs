@@ -7,7 +7,7 @@ use crate::controller::Controller;
 use crate::fold::Folded;
 use crate::ich::IchRegs;
 use crate::list_register::ListRegister;
-use crate::regs::vmcr;
+use crate::regs::{hcr, vmcr};
 
 /// The largest number of list registers that a CPU can have.
 pub(crate) const MAX_LRS: usize = 16;
@@ -24,7 +24,8 @@ pub(crate) struct CpuInterface {
     pub(crate) loaded: bool,
     pub(crate) lr_count: u8,
     pub(crate) preemption_bits: u8,
-    pub(crate) can_trap_dir: bool,
+    /// ICH_HCR_EL2 when nothing waits for a list register.
+    pub(crate) idle: u64,
     /// The list registers that hold something of ours, by number.
     pub(crate) listed: u16,
     /// The list registers that may not be empty.
@@ -47,7 +48,7 @@ impl CpuInterface {
             loaded: false,
             lr_count: 1,
             preemption_bits: 5,
-            can_trap_dir: false,
+            idle: hcr::EN,
             listed: 0,
             occupied: 0,
             lrs: [ListRegister::EMPTY; MAX_LRS],
@@ -91,7 +92,8 @@ impl Controller {
         interface.lr_count = count;
         let preemption_bits = ich.preemption_bits().clamp(5, 7) as u8;
         interface.preemption_bits = preemption_bits;
-        interface.can_trap_dir = ich.can_trap_dir();
+        let trap = if ich.can_trap_dir() { hcr::TDIR } else { 0 };
+        interface.idle = hcr::EN | trap;
         ich.write_vmcr(interface.vmcr);
         let aprs = interface
             .ap0r

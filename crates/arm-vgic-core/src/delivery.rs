@@ -23,6 +23,10 @@ impl Controller {
             return false;
         };
         let interface = &one.interface;
+        if interface.claims.is_empty() && interface.listed == 0 {
+            // As it is with most who wait.
+            return false;
+        }
         let running = if interface.is_loaded() {
             0x100
         } else {

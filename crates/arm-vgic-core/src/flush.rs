@@ -11,7 +11,7 @@
 //! list registers hold active interrupts. Active interrupts without a list
 //! register are found by their number, ICH_HCR_EL2.EOIcount: priorities nest, so
 //! the guest ends the one of the highest priority first. With ICC_CTLR_EL1.EOImode
-//! set they need not nest: then ICC_DIR_EL1 is trapped as long as there are such,
+//! set they need not nest, and another vCPU may end them: so ICC_DIR_EL1 is trapped
 //! where the CPU can do that, and [`Controller::deactivate`] does what it asks.
 
 use vm_contract::VcpuId;
@@ -38,7 +38,7 @@ impl Controller {
         let interface = &one.interface;
         let settled = interface.claims.is_empty()
             && interface.occupied == interface.listed
-            && interface.hcr == hcr::EN;
+            && interface.hcr == interface.idle;
         if !settled && interface.loaded {
             hand_out(one, &mut self.shared, self.groups, ich);
         }
@@ -80,7 +80,7 @@ pub(crate) fn hand_out_all(
     while let Some(intid) = one.interface.claims.take_first() {
         fill(intid, one, shared, groups, ich);
     }
-    one.interface.finish(hcr::EN, ich);
+    one.interface.finish(one.interface.idle, ich);
 }
 
 /// Fills a list register with the interrupt `intid`, which is claimed no more.
@@ -148,7 +148,7 @@ impl CpuInterface {
 
     /// Returns the maintenance requests for what found no list register.
     fn control_for(&self, pending_left: bool, active_left: bool) -> u64 {
-        let mut value = hcr::EN;
+        let mut value = self.idle;
         if pending_left {
             // A group that is enabled later competes for list registers, so that
             // has to be known. One that is disabled makes room for the other,
@@ -165,9 +165,6 @@ impl CpuInterface {
         }
         if active_left {
             value |= hcr::LRENPIE;
-            if self.vmcr & vmcr::VEOIM != 0 && self.can_trap_dir {
-                value |= hcr::TDIR;
-            }
         }
         value
     }

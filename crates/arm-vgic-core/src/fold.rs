@@ -68,9 +68,9 @@ impl Controller {
             && one.interface.loaded
         {
             one.interface.vmcr = ich.read_vmcr();
-            // While ICC_DIR_EL1 traps, only that ends an interrupt: EOIs drop
-            // priorities, and do not count (ICH_HCR_EL2.EOIcount). In QEMU (7.2)
-            // they do. A guest that has left that mode since means what it ends.
+            // With EOImode, where ICC_DIR_EL1 traps, only that ends an interrupt: EOIs
+            // drop priorities, and do not count (ICH_HCR_EL2.EOIcount). In QEMU (7.2)
+            // they do.
             let only_dir =
                 one.interface.hcr & hcr::TDIR != 0 && one.interface.vmcr & vmcr::VEOIM != 0;
             if one.interface.hcr & hcr::LRENPIE != 0 && !only_dir {
@@ -151,8 +151,8 @@ impl Controller {
     /// Ends the interrupt that `vcpu` names by writing `value` to ICC_DIR_EL1 or
     /// GICC_DIR, after that write was trapped and the vCPU folded. Must be followed
     /// by a [`flush`](Self::flush). Unless the guest has set EOImode, the write is
-    /// ignored. ICC_DIR_EL1 traps only while a guest has more interrupts active than
-    /// there are list registers.
+    /// ignored. Where the CPU can, ICC_DIR_EL1 always traps: what it ends may be in no
+    /// list register, or in another vCPU's.
     pub fn deactivate(&mut self, vcpu: VcpuId, value: u64) -> Folded {
         let mut folded = Folded::default();
         let splits = |one: &Private| one.interface.vmcr & vmcr::VEOIM != 0;
@@ -208,6 +208,9 @@ impl Controller {
             if spis.bank.deactivate_unlisted(bit) == Returned::PhysicalActive {
                 spis.give_physical_back(bit, folded);
             }
+            self.spis_changed(index, bit, &mut folded.kicks);
+        } else if spis.bank.end_listed(bit) != 0 {
+            // Another vCPU has it in hand.
             self.spis_changed(index, bit, &mut folded.kicks);
         }
     }

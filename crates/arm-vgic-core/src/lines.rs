@@ -35,9 +35,13 @@ impl Controller {
     /// SGI or a PPI of `vcpu`, or an SPI, which goes where it is routed. It stays
     /// so until it is taken or ICPENDR is written. An INTID that this vGIC does
     /// not have is ignored. The list registers of `vcpu` need not have been
-    /// folded.
+    /// folded. On a GICv2 an SGI counts as sent by the first vCPU.
     pub fn set_pending(&mut self, vcpu: VcpuId, intid: IntId) -> Kicks {
-        if intid.is_private() {
+        if intid.is_sgi() && self.tells_senders_apart(vcpu) {
+            let mut kicks = Kicks::NONE;
+            self.send_sgi_from(1, vcpu, intid.raw(), &mut kicks);
+            kicks
+        } else if intid.is_private() {
             self.change_private(vcpu, intid, Bank::latch)
         } else {
             self.change_spi(intid, Bank::latch)

@@ -301,11 +301,6 @@ mod tests {
             let mut machine = Machine::new(4);
             machine.fire(40, 77);
             assert_eq!(machine.acknowledge(FIRST), Some(40));
-            if writer == SECOND {
-                // What its list registers hold is known to the model.
-                let _ = machine.controller.fold(FIRST, &machine.cpus[0]);
-                machine.controller.flush(FIRST, &mut machine.cpus[0]);
-            }
             machine.write(writer, GICD_ICACTIVER1, 1 << 8);
             machine.refresh(FIRST);
             assert_eq!(machine.deactivated(), [77], "written by {writer}");

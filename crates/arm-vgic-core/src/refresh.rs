@@ -12,7 +12,6 @@ use crate::flush::hand_out_all;
 use crate::fold::Folded;
 use crate::ich::IchRegs;
 use crate::lpi::word_of;
-use crate::regs::hcr;
 
 impl Controller {
     /// Brings the list registers of `vcpu`, which is loaded in this CPU, up to
@@ -111,6 +110,6 @@ impl Controller {
 impl CpuInterface {
     /// Tells whether interrupts wait for list registers.
     fn is_overflowed(&self) -> bool {
-        self.hcr != hcr::EN
+        self.hcr != self.idle
     }
 }

@@ -39,7 +39,6 @@ impl Sources {
         let Some(pending) = self.pending.get_mut(sgi) else {
             return entry;
         };
-        // What the hypervisor made pending has no sender: it counts as vCPU 0's.
         #[expect(clippy::cast_possible_truncation, reason = "at most 8")]
         let source = pending.trailing_zeros() as u8 % 8;
         *pending &= pending.wrapping_sub(1);
@@ -84,6 +83,12 @@ impl Controller {
         }
     }
 
+    /// Tells whether the SGIs of `vcpu` remember who sent them.
+    pub(crate) fn tells_senders_apart(&self, vcpu: VcpuId) -> bool {
+        let one = self.vcpus.get(vcpu.index());
+        one.is_some_and(|one| one.sources.is_some())
+    }
+
     /// Returns the vCPUs whose request of `sgi` is pending for `vcpu`, bit `n`
     /// for vCPU `n`. Its list registers have been folded.
     #[must_use]
@@ -121,7 +126,9 @@ impl Controller {
         };
         let known = one.sources.as_mut();
         let pending = known.and_then(|known| known.pending.get_mut(sgi as usize));
-        if let Some(pending) = pending {
+        if let Some(pending) = pending
+            && *pending & sources != 0
+        {
             *pending &= !sources;
             if *pending == 0 {
                 let touched = one.bank.set_message(1 << sgi, false);

@@ -65,6 +65,16 @@ impl SpiBank {
         }
     }
 
+    /// Adds the vCPUs that hold any of the bank in a list register; they are to say
+    /// what has become of it.
+    pub(crate) fn kick_listed(&mut self, kicks: &mut Kicks) {
+        let listed = self.bank.listed;
+        self.bank.mark_stale(listed);
+        for number in set_bits(listed) {
+            kicks.insert(lookup(&self.holder, number));
+        }
+    }
+
     /// Brings the claims of the vCPUs in line with the state of the bank, whose
     /// number is `word` counted from INTID 0. Kicks those that get a claim.
     pub(crate) fn settle(

@@ -52,12 +52,12 @@ pub struct FakeGich {
 }
 
 impl FakeGich {
-    /// Returns an interface with this many list registers: 1 to 16.
+    /// Returns an interface with this many list registers: 1 to 64.
     #[must_use]
     pub fn new(lr_count: usize) -> Self {
         Self {
             // A CPU says nothing about list registers at reset.
-            lrs: alloc::vec![lr::PENDING | 5; lr_count.clamp(1, 16)],
+            lrs: alloc::vec![lr::PENDING | 5; lr_count.clamp(1, 64)],
             hcr: 0,
             vmcr: 0,
             apr: 0,

@@ -4,6 +4,12 @@ use arm_vgic_core::{IchRegs, ListRegister};
 
 use crate::regs::lr;
 
+/// How many list registers are used at most.
+const MAX_LRS: usize = 16;
+
+/// ICH_HCR_EL2.TDIR, which GICH_HCR does not have.
+const TDIR: u64 = 1 << 14;
+
 /// The GICH frame of the CPU this runs on, in its own format (IHI 0048, chapter
 /// 5). Implemented by `El2Gich` on the machine and by `FakeGich` in tests.
 pub trait GichRegs {
@@ -41,9 +47,13 @@ pub struct VirtualInterface<R> {
 }
 
 impl<R: GichRegs> VirtualInterface<R> {
-    /// Reads what this CPU implements.
-    pub fn new(gich: R) -> Self {
+    /// Reads what this CPU implements, and empties the list registers that are more
+    /// than a [`Controller`](arm_vgic_core::Controller) uses.
+    pub fn new(mut gich: R) -> Self {
         let vtr = gich.read_vtr();
+        for n in MAX_LRS..lr_count(vtr) {
+            gich.write_lr(n, 0);
+        }
         Self { gich, vtr }
     }
 
@@ -61,7 +71,7 @@ impl<R: GichRegs> VirtualInterface<R> {
 impl<R: GichRegs> IchRegs for VirtualInterface<R> {
     #[inline]
     fn lr_count(&self) -> usize {
-        (self.vtr & 0x3F) as usize + 1
+        lr_count(self.vtr).min(MAX_LRS)
     }
 
     #[inline]
@@ -76,8 +86,8 @@ impl<R: GichRegs> IchRegs for VirtualInterface<R> {
 
     #[inline]
     fn can_trap_dir(&self) -> bool {
-        // GICC_DIR is trapped by stage 2, always.
-        false
+        // By stage 2, always.
+        true
     }
 
     #[inline]
@@ -107,7 +117,7 @@ impl<R: GichRegs> IchRegs for VirtualInterface<R> {
 
     #[inline]
     fn write_hcr(&mut self, value: u64) {
-        self.gich.write_hcr(low(value));
+        self.gich.write_hcr(low(value & !TDIR));
     }
 
     #[inline]
@@ -132,6 +142,11 @@ impl<R: GichRegs> IchRegs for VirtualInterface<R> {
 
     #[inline]
     fn write_ap1r(&mut self, _: usize, _: u64) {}
+}
+
+/// Returns how many list registers there are, as GICH_VTR says.
+const fn lr_count(vtr: u32) -> usize {
+    (vtr & 0x3F) as usize + 1
 }
 
 #[expect(
@@ -210,17 +225,19 @@ mod tests {
 
     #[test]
     fn what_is_implemented_is_read_from_the_type_register() {
-        for (lr_count, vtr) in [(1, 0), (4, 3), (16, 15)] {
+        for (lr_count, vtr) in [(1, 0), (4, 3), (16, 15), (64, 63)] {
             let interface = VirtualInterface::new(crate::FakeGich::new(lr_count));
             assert_eq!(
                 interface.vtr,
                 0x9000_0000 | vtr,
                 "PRIbits and PREbits are 4"
             );
-            assert_eq!(interface.lr_count(), lr_count);
+            assert_eq!(interface.lr_count(), lr_count.min(16));
+            let rest = interface.gich.list_registers().iter().skip(16);
+            assert!(rest.copied().all(|entry| entry == 0), "of boot firmware");
             assert_eq!(interface.priority_bits(), 5);
             assert_eq!(interface.preemption_bits(), 5);
-            assert!(!interface.can_trap_dir());
+            assert!(interface.can_trap_dir());
         }
     }
 

@@ -16,7 +16,7 @@ pub(crate) mod gicd {
 
     pub(crate) const TYPER_CPU_NUMBER_SHIFT: u32 = 5;
 
-    /// Product `A`, architecture version 2, no JEP106 manufacturer.
+    /// Product `A`, variant 2, no JEP106 manufacturer.
     pub(crate) const IIDR_VALUE: u32 = 0x4102_0000;
 }
 
@@ -31,7 +31,7 @@ pub(crate) const ID_BASE: u64 = 0xFD0;
 /// PIDR4–7, PIDR0–3, CIDR0–3, as they lie from [`ID_BASE`]. ICPIDR2.ArchRev = 2
 /// says GICv2.
 const ID_VALUES: [u32; 12] = [
-    0x44, 0, 0, 0, 0x90, 0xB4, 0x2B, 0x00, 0x0D, 0xF0, 0x05, 0xB1,
+    0x04, 0, 0, 0, 0x90, 0xB4, 0x2B, 0x00, 0x0D, 0xF0, 0x05, 0xB1,
 ];
 
 /// Returns the identification register at `offset`, or `None` if there is none.

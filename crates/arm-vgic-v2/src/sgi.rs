@@ -49,7 +49,7 @@ impl Vgic {
         value: u64,
     ) -> Kicks {
         let mut kicks = Kicks::NONE;
-        let existing = u8::MAX >> (8 - self.vcpu_count().clamp(1, 8));
+        let existing = self.existing_targets();
         for (byte, sgi) in value.to_le_bytes().iter().zip(sgis(offset, width)) {
             if offset < gicd::SPENDSGIR {
                 kicks.extend(self.core.withdraw_sgi(*byte, asker, sgi));

@@ -67,7 +67,7 @@ impl Vgic {
     }
 
     /// Returns the bits of a target byte that stand for a vCPU.
-    fn existing_targets(&self) -> u8 {
+    pub(crate) fn existing_targets(&self) -> u8 {
         u8::MAX >> (8 - self.vcpu_count().clamp(1, 8))
     }
 }

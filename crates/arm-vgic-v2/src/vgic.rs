@@ -171,6 +171,16 @@ impl Vgic {
         }
     }
 
+    /// Asks the other vCPUs for what the register at `offset` shows of their list
+    /// registers: see [`Controller::look_again`]. To be called with each access for
+    /// which [`needs_fold`](Self::needs_fold) says so.
+    pub fn look_again(&mut self, asker: VcpuId, offset: u64) -> Kicks {
+        match IrqRegister::decode(offset) {
+            Some(register) => self.core.look_again(asker, asker, register),
+            None => Kicks::NONE,
+        }
+    }
+
     /// Deactivates the interrupt that `vcpu` names by writing `value` to GICC_DIR,
     /// after it was [folded](Controller::fold). Must be followed by a
     /// [`flush`](Controller::flush). Without GICC_CTLR.EOImode nothing happens.

@@ -222,7 +222,24 @@ pub struct Rule {
     /// The register or topic of Arm IHI 0069 that says so.
     pub clause: &'static str,
     /// Checks it.
-    pub run: fn(&Factory<'_>) -> Result<(), Failure>,
+    pub run: fn(&Factory<'_>) -> Result<Outcome, Failure>,
+}
+
+/// What became of a rule that was not broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was checked and kept.
+    Kept,
+    /// It is about something that this GIC says it does not have, or has and need
+    /// not.
+    DoesNotApply,
+}
+
+impl From<()> for Outcome {
+    /// A rule that has nothing to add was kept.
+    fn from((): ()) -> Self {
+        Self::Kept
+    }
 }
 
 /// What became of the rules.
@@ -230,12 +247,14 @@ pub struct Rule {
 pub struct Report {
     /// How many were kept.
     pub kept: usize,
+    /// How many do not apply to this GIC.
+    pub skipped: usize,
     /// Those that were broken, and how.
     pub broken: Vec<(Rule, Failure)>,
 }
 
 impl Report {
-    /// Tells whether all rules were kept.
+    /// Tells whether no rule was broken.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.broken.is_empty()
@@ -244,7 +263,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} rules kept, {} broken", self.kept, self.broken.len())?;
+        let (kept, skipped) = (self.kept, self.skipped);
+        let broken = self.broken.len();
+        writeln!(
+            f,
+            "{kept} rules kept, {broken} broken, {skipped} do not apply"
+        )?;
         self.broken.iter().try_for_each(|(rule, failure)| {
             writeln!(f, "{} ({}): {failure}", rule.name, rule.clause)
         })
@@ -257,7 +281,8 @@ pub fn run(make: &Factory<'_>) -> Report {
     let mut report = Report::default();
     for rule in rules() {
         match (rule.run)(make) {
-            Ok(()) => report.kept += 1,
+            Ok(Outcome::Kept) => report.kept += 1,
+            Ok(Outcome::DoesNotApply) => report.skipped += 1,
             Err(failure) => report.broken.push((rule, failure)),
         }
     }

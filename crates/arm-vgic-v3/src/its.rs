@@ -18,8 +18,9 @@
 //!
 //! # Bounded work
 //!
-//! No call does more than a fixed number of steps: a command is one, one that
-//! concerns all LPIs is one for each 32 of them. What is left is reported by
+//! No call does more than a fixed number of steps: a command is one; one that
+//! concerns all LPIs is one for each 32 of them, and so are the tables of a
+//! redistributor. What is left is reported by
 //! [`Its::has_work`], and done by [`Its::run`] or the guest's next access; in
 //! the meantime GITS_CREADR shows how far the ITS has come. A hypervisor that
 //! wants the guest to find the commands done lets it execute its store again as

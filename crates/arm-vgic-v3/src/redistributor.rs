@@ -46,8 +46,9 @@ impl Vgic {
         Ok(match offset & !3 {
             regs::CTLR => self.lpi_control(vcpu).into(),
             gicr::IIDR => regs::IIDR_VALUE.into(),
-            gicr::TYPER => width.truncate(self.redistributor_type(vcpu)),
-            gicr::TYPER_UPPER => self.redistributor_type(vcpu) >> 32,
+            gicr::TYPER | gicr::TYPER_UPPER => {
+                regs::part(self.redistributor_type(vcpu), offset, width)
+            }
             gicr::WAKER if self.core.is_awake(vcpu) => 0,
             gicr::WAKER => (gicr::WAKER_PROCESSOR_SLEEP | gicr::WAKER_CHILDREN_ASLEEP).into(),
             gicr::PROPBASER..gicr::LPI_TABLES_END if self.core.lpi_count() != 0 => {
@@ -129,6 +130,14 @@ fn split(offset: u64) -> Result<(VcpuId, u64), AccessError> {
 
 /// Decodes an offset in the SGI_base frame. Only the first bank has registers
 /// there.
-pub(crate) fn private_register(offset: u64) -> Option<IrqRegister> {
+fn private_register(offset: u64) -> Option<IrqRegister> {
     IrqRegister::decode(offset).filter(|register| register.bank() == 0)
+}
+
+/// Returns the register at `offset` of the region that describes interrupts, and
+/// whose they are, or `None` if no such register lies there.
+pub(crate) fn register_of(offset: u64) -> Option<(VcpuId, IrqRegister)> {
+    let (vcpu, offset) = split(offset).ok()?;
+    let register = private_register(offset.checked_sub(gicr::FRAME_BYTES)?)?;
+    Some((vcpu, register))
 }

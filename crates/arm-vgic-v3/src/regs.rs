@@ -1,5 +1,7 @@
 //! Offsets and fields of the registers that a guest sees; no behaviour.
 
+use vm_contract::Width;
+
 /// GICD_CTLR and GICR_CTLR.
 pub(crate) const CTLR: u64 = 0x0000;
 
@@ -85,4 +87,17 @@ const ID_VALUES: [u32; 12] = [
 pub(crate) fn identification(offset: u64) -> Option<u32> {
     let index = usize::try_from(offset.checked_sub(ID_BASE)? / 4).ok()?;
     ID_VALUES.get(index).copied()
+}
+
+/// Returns what an access of this width at `offset` reads of a register of 64 bits.
+pub(crate) fn part(register: u64, offset: u64, width: Width) -> u64 {
+    width.truncate(register >> (8 * (offset & 4)))
+}
+
+/// Returns what a register of 64 bits becomes when `value` is written at `offset`
+/// with this width.
+pub(crate) fn merge(register: u64, offset: u64, width: Width, value: u64) -> u64 {
+    let shift = 8 * (offset & 4);
+    let written = width.truncate(u64::MAX) << shift;
+    register & !written | value << shift & written
 }

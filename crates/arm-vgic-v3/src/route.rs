@@ -4,7 +4,7 @@ use arm_vgic_core::Kicks;
 use vm_contract::{AccessError, IntId, VcpuId, Width};
 
 use crate::affinity::Affinity;
-use crate::regs::gicd;
+use crate::regs::{self, gicd};
 use crate::vgic::Vgic;
 
 impl Vgic {
@@ -16,11 +16,7 @@ impl Vgic {
         width: Width,
     ) -> Result<u64, AccessError> {
         let value = self.routes.get(index(intid)).copied().unwrap_or_default();
-        match width {
-            Width::Dword => Ok(value),
-            Width::Word => Ok(value >> (8 * (offset & 4)) & 0xFFFF_FFFF),
-            _ => Err(AccessError::InvalidWidth),
-        }
+        check_width(width).map(|()| regs::part(value, offset, width))
     }
 
     /// Writes the half or the whole of `GICD_IROUTER<n>` at `offset`.
@@ -31,32 +27,28 @@ impl Vgic {
         width: Width,
         value: u64,
     ) -> Result<Kicks, AccessError> {
-        if !matches!(width, Width::Word | Width::Dword) {
-            return Err(AccessError::InvalidWidth);
-        }
+        check_width(width)?;
         let Some(route) = self.routes.get_mut(index(intid)) else {
             return Ok(Kicks::NONE);
         };
-        let value = match (width, offset & 4) {
-            (Width::Dword, _) => value,
-            (_, 0) => *route & !0xFFFF_FFFF | value & 0xFFFF_FFFF,
-            _ => *route & 0xFFFF_FFFF | value << 32,
-        };
-        *route = value & gicd::IROUTER_MASK;
+        *route = regs::merge(*route, offset, width, value) & gicd::IROUTER_MASK;
         Ok(self.resolve(intid))
     }
 
-    /// Finds new targets for the SPIs that go to any vCPU, after one of the
-    /// vCPUs woke up or went to sleep.
-    pub(crate) fn resolve_any_vcpu_routes(&mut self, kicks: &mut Kicks) {
-        for number in 0..self.routes.len() {
-            if self
-                .routes
-                .get(number)
-                .is_some_and(|route| route & gicd::IROUTER_IRM != 0)
+    /// Returns the vCPU that gets the SPIs that may go to any: the first that is
+    /// awake, else the first of all.
+    pub(crate) fn any_vcpu(&self) -> VcpuId {
+        let awake = self.vcpus().find(|&vcpu| self.core.is_awake(vcpu));
+        awake.unwrap_or(VcpuId::new(0))
+    }
+
+    /// Lets the SPIs that may go to any vCPU go to this one.
+    pub(crate) fn route_any_vcpu_spis(&mut self, target: VcpuId, kicks: &mut Kicks) {
+        for (number, route) in self.routes.iter().enumerate() {
+            if route & gicd::IROUTER_IRM != 0
                 && let Some(intid) = spi(number)
             {
-                kicks.extend(self.resolve(intid));
+                kicks.extend(self.core.route(intid, Some(target)));
             }
         }
     }
@@ -76,17 +68,20 @@ impl Vgic {
     fn resolve(&mut self, intid: IntId) -> Kicks {
         let route = self.routes.get(index(intid)).copied().unwrap_or_default();
         let target = if route & gicd::IROUTER_IRM == 0 {
-            self.affinities.find(Affinity::from_mpidr(route))
+            let found = self.affinities.find(Affinity::from_mpidr(route));
+            found.map(VcpuId::new)
         } else {
-            // Any one will do: the first that is awake, else the first of all.
-            let vcpus = 0..u16::try_from(self.core.vcpu_count()).unwrap_or_default();
-            let awake = vcpus
-                .into_iter()
-                .find(|&vcpu| self.core.is_awake(VcpuId::new(vcpu)));
-            Some(awake.unwrap_or(0))
+            Some(self.any_vcpu())
         };
-        self.core.route(intid, target.map(VcpuId::new))
+        self.core.route(intid, target)
     }
+}
+
+/// Checks the width of an access to a router.
+fn check_width(width: Width) -> Result<(), AccessError> {
+    matches!(width, Width::Word | Width::Dword)
+        .then_some(())
+        .ok_or(AccessError::InvalidWidth)
 }
 
 /// Returns the place of an SPI among the routes.

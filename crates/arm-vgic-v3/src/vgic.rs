@@ -8,7 +8,7 @@ use thiserror::Error;
 use vm_contract::{AccessError, VcpuId, Width};
 
 use crate::affinity::{Affinity, AffinityTable};
-use crate::redistributor::{Redistributor, private_register};
+use crate::redistributor::{Redistributor, register_of};
 use crate::regs::gicr;
 
 /// The shape of a [`Vgic`].
@@ -91,7 +91,7 @@ impl DerefMut for Vgic {
 
 impl Vgic {
     /// Builds a vGIC in its reset state, in which all redistributors sleep.
-    /// Nothing is allocated later.
+    /// The `with_` methods complete it; nothing is allocated after them.
     ///
     /// # Errors
     /// If no GICv3 has this shape.
@@ -167,8 +167,12 @@ impl Vgic {
     pub fn set_awake(&mut self, vcpu: VcpuId, awake: bool) -> Kicks {
         let mut kicks = Kicks::NONE;
         if self.core.is_awake(vcpu) != awake {
+            let before = self.any_vcpu();
             kicks = self.core.set_awake(vcpu, awake);
-            self.resolve_any_vcpu_routes(&mut kicks);
+            let any = self.any_vcpu();
+            if any != before {
+                self.route_any_vcpu_spis(any, &mut kicks);
+            }
         }
         kicks
     }
@@ -226,9 +230,7 @@ impl Vgic {
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         let register = match frame {
             Frame::Distributor => IrqRegister::decode(offset),
-            Frame::Redistributors => (offset % gicr::STRIDE)
-                .checked_sub(gicr::FRAME_BYTES)
-                .and_then(private_register),
+            Frame::Redistributors => register_of(offset).map(|(_, register)| register),
         };
         register.is_some_and(IrqRegister::is_live_state)
     }
@@ -249,6 +251,22 @@ impl Vgic {
     #[must_use]
     pub const fn may_request_tables(frame: Frame, offset: u64) -> bool {
         matches!(frame, Frame::Redistributors) && offset.is_multiple_of(gicr::STRIDE)
+    }
+
+    /// Asks the other vCPUs for what the register at `offset` shows of their list
+    /// registers: see [`Controller::look_again`]. To be called with each access for
+    /// which [`needs_fold`](Self::needs_fold) says so.
+    pub fn look_again(&mut self, asker: VcpuId, frame: Frame, offset: u64) -> Kicks {
+        let found = match frame {
+            // Bank 0 belongs to the redistributors.
+            Frame::Distributor => IrqRegister::decode(offset)
+                .filter(|register| register.bank() != 0)
+                .map(|register| (asker, register)),
+            Frame::Redistributors => register_of(offset),
+        };
+        found.map_or(Kicks::NONE, |(vcpu, register)| {
+            self.core.look_again(asker, vcpu, register)
+        })
     }
 
     fn check_access(

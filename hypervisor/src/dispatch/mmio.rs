@@ -131,11 +131,16 @@ fn vgic_access<C: Cpu, R>(
     offset: u64,
     work: impl FnOnce(&mut Vgic, VcpuId) -> (R, Kicks),
 ) -> R {
-    if Vgic::needs_fold(frame, offset) {
-        vcpu.fold_interrupts(cpu);
-    }
     let id = vcpu.id();
-    vcpu.vm.with_vgic(Some(id), |vgic| work(vgic, id))
+    if !Vgic::needs_fold(frame, offset) {
+        return vcpu.vm.with_vgic(Some(id), |vgic| work(vgic, id));
+    }
+    vcpu.fold_interrupts(cpu);
+    vcpu.vm.with_vgic(Some(id), |vgic| {
+        let (result, mut kicks) = work(vgic, id);
+        kicks.extend(vgic.look_again(id, frame, offset));
+        (result, kicks)
+    })
 }
 
 /// Lets the ITS do what redistributors want of it after an access to the register at

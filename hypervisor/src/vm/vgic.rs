@@ -129,6 +129,16 @@ impl Vgic {
         }
     }
 
+    /// Asks the other vCPUs for what the register at `offset` shows of their list
+    /// registers, so that a later read is right.
+    pub fn look_again(&mut self, asker: VcpuId, frame: Frame, offset: u64) -> Kicks {
+        match (self, frame.of_v3()) {
+            (Self::V3(vgic), Some(frame)) => vgic.look_again(asker, frame, offset),
+            (Self::V2(vgic), None) => vgic.look_again(asker, offset),
+            _ => Kicks::NONE,
+        }
+    }
+
     /// Tells whether after an access to the register at `offset` redistributors may
     /// want something of the ITS.
     #[inline]

@@ -121,7 +121,7 @@ impl Bank {
         // Only what the guest changed counts: another vCPU may have written
         // ISACTIVER or ICACTIVER in the meantime.
         match (written.is_active(), now.is_active()) {
-            (false, true) => {
+            (false, true) if self.ended & bit == 0 => {
                 self.active |= bit;
                 self.acknowledged |= bit;
                 self.take(bit.trailing_zeros(), now.priority(), now.is_group1());
@@ -130,9 +130,14 @@ impl Bank {
                 self.active &= !bit | self.kept_active;
                 self.acknowledged &= !bit;
             }
+            // Deactivated, and the pending half acknowledged.
+            (true, true) if written.is_pending() && !now.is_pending() => {
+                self.acknowledged |= bit & self.active;
+            }
             _ => {}
         }
         self.kept_active &= !bit;
+        self.ended &= !bit;
         if self.linked & bit == 0 {
             return Returned::Settled;
         }
@@ -203,4 +208,29 @@ impl Bank {
 /// Returns the entry of a table of 32.
 fn byte(table: &[u8; 32], number: u32) -> u8 {
     table.get(number as usize).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pending_half_that_is_acknowledged_after_a_deactivation_counts_as_acknowledged() {
+        let groups = Groups {
+            group0: u32::MAX,
+            group1: u32::MAX,
+        };
+        let mut bank = Bank::new(u32::MAX);
+        bank.enabled = 1;
+        // Both by register.
+        let _ = bank.write(crate::BitRegister::SetActive, 1);
+        let _ = bank.latch(1);
+        let written = bank.hand_out(0, 0, 0, false, groups);
+        assert!(written.is_active() && written.is_pending());
+        let _ = bank.take_back(1, written, written);
+        assert!(!bank.is_acknowledged(0));
+        let written = bank.hand_out(0, 0, 0, false, groups);
+        let _ = bank.take_back(1, written, written.without_pending());
+        assert!(bank.is_acknowledged(0));
+    }
 }

@@ -264,3 +264,70 @@ fn reset_silences_everything_but_wires() {
     machine.gicv(0).open();
     assert_eq!(machine.acknowledge(0), NONE, "the SGI is gone");
 }
+
+/// A machine with EOImode set in which vCPU 0 has taken SPI 40 and dropped its
+/// priority, and nobody knows but its list registers.
+fn spi_in_hand() -> Machine {
+    let mut machine = Machine::ready(2, 4);
+    machine.write(0, ICFGR + 8, Width::Word, 0b10 << 16);
+    (0..2).for_each(|index| machine.gicv(index).write_ctlr(0x207));
+    machine.line(40, true);
+    assert_eq!(machine.acknowledge(0), 40);
+    machine.end(0, 40);
+    machine
+}
+
+/// Sends another edge, which must come.
+fn comes_again(machine: &mut Machine) {
+    machine.line(40, false);
+    machine.line(40, true);
+    assert_eq!(machine.acknowledge(0), 40);
+}
+
+#[test]
+fn another_vcpu_deactivates_by_register_what_one_has_just_taken() {
+    let mut machine = spi_in_hand();
+    machine.write(1, ICACTIVER + 4, Width::Word, 1 << 8);
+    assert_eq!(machine.read(0, ISACTIVER + 4, Width::Word), 0);
+    comes_again(&mut machine);
+}
+
+#[test]
+fn another_vcpu_deactivates_by_gicc_dir_what_one_has_just_taken() {
+    let mut machine = spi_in_hand();
+    machine.deactivate(1, 40);
+    assert_eq!(machine.read(0, ISACTIVER + 4, Width::Word), 0);
+    comes_again(&mut machine);
+}
+
+#[test]
+fn an_interrupt_that_ended_elsewhere_and_was_made_active_again_stays_so() {
+    let mut machine = spi_in_hand();
+    machine.write(1, ICACTIVER + 4, Width::Word, 1 << 8);
+    machine.write(1, ISACTIVER + 4, Width::Word, 1 << 8);
+    assert_eq!(machine.read(0, ISACTIVER + 4, Width::Word), 1 << 8);
+}
+
+#[test]
+fn what_another_vcpu_has_taken_is_seen_once_it_was_asked() {
+    let mut machine = spi_in_hand();
+    let offset = ISACTIVER + 4;
+    assert_eq!(machine.vgic.read(vcpu(1), offset, Width::Word), Ok(0));
+    let kicks = machine.vgic.look_again(vcpu(1), offset);
+    assert!(kicks.contains(vcpu(0)) && !kicks.contains(vcpu(1)));
+    machine.serve(kicks);
+    assert_eq!(machine.vgic.read(vcpu(1), offset, Width::Word), Ok(1 << 8));
+    // Nothing of other registers is in list registers.
+    assert!(machine.vgic.look_again(vcpu(1), ITARGETSR).is_empty());
+    assert!(machine.vgic.look_again(vcpu(1), offset + 4).is_empty());
+}
+
+#[test]
+fn withdrawing_one_sgi_leaves_the_hypervisors_own_beside_it() {
+    let mut machine = Machine::ready(2, 4);
+    let kicks = machine.vgic.set_pending(vcpu(1), crate::machine::id(3));
+    machine.serve(kicks);
+    assert_eq!(machine.read(1, CPENDSGIR, Width::Word), 1 << 24);
+    machine.write(1, CPENDSGIR, Width::Word, 0xFF << 16);
+    assert_eq!(machine.acknowledge(1), 3);
+}

@@ -6,7 +6,11 @@ mod driver;
 #[path = "../../tests/its/machine.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod machine;
+#[path = "../../tests/its/vm.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod vm;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    drop(driver::drive(input));
+    drop(driver::drive::<machine::Machine>(input));
+    drop(driver::drive::<vm::Whole>(input));
 });

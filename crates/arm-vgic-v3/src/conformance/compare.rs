@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use vm_contract::Width;
 
 use super::board::{
-    GICR_STRIDE, ICACTIVER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR, IROUTER, ISACTIVER, ISENABLER,
-    ISPENDR, SGI_BASE, Verdict, expect, require,
+    GICD_CTLR, GICR_STRIDE, GICR_WAKER, ICACTIVER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR, IROUTER,
+    ISACTIVER, ISENABLER, ISPENDR, SGI_BASE, Verdict, expect, require,
 };
 use super::{Failure, GicUnderTest, IccRegister, ReferenceGic, SPURIOUS, Shape, Step};
 use crate::Frame;
@@ -372,22 +372,28 @@ impl Comparison<'_> {
     /// Compares all that registers show.
     fn look(&mut self) -> Verdict {
         for vcpu in 0..AFFINITIES.len() {
-            let base = GICR_STRIDE * vcpu as u64 + SGI_BASE;
-            for register in [IGROUPR, ISENABLER, ISPENDR, ISACTIVER, ICFGR + 4] {
-                self.read(vcpu, Frame::Redistributors, base + register, Width::Word)?;
+            let rd_base = GICR_STRIDE * vcpu as u64;
+            let bits = [IGROUPR, ISENABLER, ISPENDR, ISACTIVER, ICFGR, ICFGR + 4];
+            let priorities = (0..8).map(|n| IPRIORITYR + 4 * n);
+            let private = bits.into_iter().chain(priorities);
+            let offsets = private.map(|register| SGI_BASE + register);
+            for offset in offsets.chain([GICR_WAKER]) {
+                self.read(vcpu, Frame::Redistributors, rd_base + offset, Width::Word)?;
             }
             for group1 in [false, true] {
                 self.look_at_highest_pending(vcpu, group1)?;
             }
         }
-        for bank in [4, 8] {
-            for register in [IGROUPR, ISENABLER, ISPENDR, ISACTIVER] {
-                self.read(1, Frame::Distributor, register + bank, Width::Word)?;
+        self.read(0, Frame::Distributor, GICD_CTLR, Width::Word)?;
+        for bank in [1, 2] {
+            let bits = [IGROUPR, ISENABLER, ISPENDR, ISACTIVER].map(|bits| bits + 4 * bank);
+            let configurations = (0..2).map(|n| ICFGR + 8 * bank + 4 * n);
+            let priorities = (0..8).map(|n| IPRIORITYR + 32 * bank + 4 * n);
+            for offset in bits.into_iter().chain(configurations).chain(priorities) {
+                self.read(1, Frame::Distributor, offset, Width::Word)?;
             }
         }
-        for &intid in PLAYED {
-            let offset = IPRIORITYR + u64::from(intid);
-            self.read(0, Frame::Distributor, offset, Width::Byte)?;
+        for &intid in PLAYED.iter().filter(|&&intid| intid >= 32) {
             let offset = IROUTER + 8 * u64::from(intid);
             self.read(0, Frame::Distributor, offset, Width::Dword)?;
         }

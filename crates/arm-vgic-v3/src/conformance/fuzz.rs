@@ -1,6 +1,9 @@
 //! What the fuzz targets do with their input, and what replays their corpora. The
 //! first byte chooses the machine that our vGIC runs on; any bytes are an input.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{Failure, MachineConfig, ReferenceGic, Step, VgicMachine, compare, shape, torment};
 
 /// Lets a hostile guest at our vGIC, see [`torment`].
@@ -42,4 +45,24 @@ pub fn run_guest(
     let mut vgic = VgicMachine::new(&shape(), config);
     let model = ReferenceGic::new(&shape()).with_priority_bits(config.priority_bits);
     compare(&mut vgic, model, config.limits(), steps)
+}
+
+/// Runs every input of a corpus: one a line, in hexadecimal digits.
+///
+/// # Errors
+/// The first failure of `run`, or a line that is no input.
+pub fn replay(
+    corpus: &str,
+    mut run: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for (n, line) in corpus.lines().enumerate() {
+        let byte = |at: usize| u8::from_str_radix(line.get(at..at + 2)?, 16).ok();
+        let input: Option<Vec<u8>> = (0..line.len()).step_by(2).map(byte).collect();
+        let outcome = match input {
+            Some(input) => run(&input),
+            None => Err(Failure::new("no hexadecimal digits".into())),
+        };
+        outcome.map_err(|failure| Failure::new(format!("line {}: {failure}", n + 1)))?;
+    }
+    Ok(())
 }

@@ -251,6 +251,24 @@ impl VgicMachine {
         }
     }
 
+    /// Accesses a register that shows or changes what list registers hold. Only the
+    /// asking vCPU stops for it; the others hold on to theirs.
+    fn live_access<R>(
+        &mut self,
+        asker: VcpuId,
+        frame: Frame,
+        offset: u64,
+        access: impl FnOnce(&mut Vgic) -> (R, Kicks),
+    ) -> R {
+        self.fold(asker);
+        let (result, kicks) = access(&mut self.vgic);
+        let mut due = self.vgic.look_again(asker, frame, offset);
+        due.extend(kicks);
+        self.flush(asker);
+        self.serve(due);
+        result
+    }
+
     /// Does what came of looking at the list registers of `vcpu`.
     fn settle(&mut self, vcpu: VcpuId, folded: Folded) {
         self.owed.extend(folded.kicks);
@@ -391,17 +409,16 @@ impl GicUnderTest for VgicMachine {
     ) -> Result<u64, AccessError> {
         self.attend();
         let asker = self.vcpus().nth(vcpu).ok_or(AccessError::NoDevice)?;
-        let live = Vgic::needs_fold(frame, offset);
-        if live {
-            // What other vCPUs did to their interrupts is to be seen, too.
-            self.vcpus().for_each(|vcpu| self.fold(vcpu));
+        let access = |vgic: &mut Vgic| (vgic.read(asker, frame, offset, width), Kicks::NONE);
+        if Vgic::needs_fold(frame, offset) {
+            // A first read asks the other vCPUs what they have in hand, so that a
+            // second one is right.
+            let _ = self.live_access(asker, frame, offset, access);
+            self.attend();
+            self.live_access(asker, frame, offset, access)
+        } else {
+            access(&mut self.vgic).0
         }
-        let value = self.vgic.read(asker, frame, offset, width);
-        if live {
-            self.vcpus().for_each(|vcpu| self.flush(vcpu));
-            self.serve(Kicks::NONE);
-        }
-        value
     }
 
     fn write(
@@ -414,16 +431,17 @@ impl GicUnderTest for VgicMachine {
     ) -> Result<(), AccessError> {
         self.attend();
         let asker = self.vcpus().nth(vcpu).ok_or(AccessError::NoDevice)?;
-        let live = Vgic::needs_fold(frame, offset);
-        if live {
-            self.vcpus().for_each(|vcpu| self.fold(vcpu));
+        let access = |vgic: &mut Vgic| match vgic.write(asker, frame, offset, width, value) {
+            Ok(kicks) => (Ok(()), kicks),
+            Err(error) => (Err(error), Kicks::NONE),
+        };
+        if Vgic::needs_fold(frame, offset) {
+            self.live_access(asker, frame, offset, access)
+        } else {
+            let (written, kicks) = access(&mut self.vgic);
+            self.serve(kicks);
+            written
         }
-        let written = self.vgic.write(asker, frame, offset, width, value);
-        if live {
-            self.vcpus().for_each(|vcpu| self.flush(vcpu));
-        }
-        self.serve(written?);
-        Ok(())
     }
 
     fn read_icc(&mut self, vcpu: usize, register: IccRegister) -> u64 {

@@ -16,13 +16,15 @@ mod widths;
 
 use super::Rule;
 
-/// Lists the functions of a file as rules, by clause.
+/// Lists the functions of a file as rules, by clause. They return a
+/// [`Verdict`](super::board::Verdict), or an [`Outcome`](super::Outcome) if there are
+/// GICs to which they do not apply.
 macro_rules! list {
     ($($clause:literal => [$($rule:ident),+ $(,)?]),+ $(,)?) => {
         &[$($($crate::conformance::Rule {
             name: stringify!($rule),
             clause: $clause,
-            run: $rule,
+            run: |make| $rule(make).map(Into::into),
         }),+),+]
     };
 }

@@ -249,7 +249,7 @@ impl Step {
             frame,
             offset: base + IPRIORITYR + u64::from(intid),
             width: Width::Byte,
-            value: 8 * dice.below(31) as u64,
+            value: dice.below(0x100) as u64,
         }
     }
 

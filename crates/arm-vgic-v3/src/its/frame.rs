@@ -91,13 +91,12 @@ impl Its {
     ) -> Result<u64, AccessError> {
         let register = decode(offset, width)?;
         self.run(context, STEPS_PER_ACCESS);
-        let value = match register {
+        Ok(match register {
             Register::Ctlr => self.control(),
             Register::Iidr => regs::IIDR_VALUE.into(),
             Register::Identification(value) => value.into(),
-            wide => self.wide(wide) >> (8 * (offset & 4)),
-        };
-        Ok(width.truncate(value))
+            wide => regs::part(self.wide(wide), offset, width),
+        })
     }
 
     /// Writes the lowest `width` bytes of `value` at `offset`, then works on
@@ -114,12 +113,7 @@ impl Its {
         value: u64,
     ) -> Result<(), AccessError> {
         let register = decode(offset, width)?;
-        let old = self.wide(register);
-        let value = match (width, offset & 4) {
-            (Width::Dword, _) => value,
-            (_, 0) => old & !0xFFFF_FFFF | value & 0xFFFF_FFFF,
-            _ => old & 0xFFFF_FFFF | value << 32,
-        };
+        let value = regs::merge(self.wide(register), offset, width, value);
         match register {
             Register::Ctlr => self.enabled = value & CTLR_ENABLED != 0,
             Register::Cwriter => self.queue.set_writer(value),

@@ -57,36 +57,48 @@ impl PropertyTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingTable {
     address: u64,
+    /// One past the last INTID that it describes: as in the table of properties.
+    end: u32,
 }
 
 impl PendingTable {
     const ADDRESS: u64 = 0x000F_FFFF_FFFF_0000;
 
-    /// Returns the table that this value of GICR_PENDBASER describes.
+    /// Returns the table that this value of GICR_PENDBASER describes. It is as long
+    /// as that of the `properties` beside it says.
     #[must_use]
-    pub const fn from_pendbaser(value: u64) -> Self {
+    pub const fn from_pendbaser(value: u64, properties: PropertyTable) -> Self {
         Self {
             address: value & Self::ADDRESS,
+            end: properties.end,
         }
+    }
+
+    /// Tells whether the table describes the 32 LPIs from `first`.
+    const fn covers(&self, first: IntId) -> bool {
+        // Its length is a power of two, so it describes all of them or none.
+        first.raw() < self.end
     }
 
     fn word(&self, first: IntId) -> GuestPhysAddr {
         guest_address(self.address + u64::from(first.raw() / 8))
     }
 
-    /// Reads the states of 32 LPIs. What lies outside the guest's memory is
-    /// not pending.
+    /// Reads the states of 32 LPIs. What the table does not describe, or lies
+    /// outside the guest's memory, is not pending.
     pub(super) fn read(&self, memory: &dyn GuestMemory, first: IntId) -> u32 {
         let mut bytes = [0; 4];
-        match memory.read(self.word(first), &mut bytes) {
-            Ok(()) => u32::from_le_bytes(bytes),
-            Err(_) => 0,
+        if !self.covers(first) || memory.read(self.word(first), &mut bytes).is_err() {
+            return 0;
         }
+        u32::from_le_bytes(bytes)
     }
 
-    /// Writes the states of 32 LPIs. If the table does not lie in the guest's
-    /// memory, they are lost.
+    /// Writes the states of 32 LPIs. If the table does not describe them, or does
+    /// not lie in the guest's memory, they are lost.
     pub(super) fn write(&self, memory: &dyn GuestMemory, first: IntId, states: u32) {
-        let _ = memory.write(self.word(first), &states.to_le_bytes());
+        if self.covers(first) {
+            let _ = memory.write(self.word(first), &states.to_le_bytes());
+        }
     }
 }

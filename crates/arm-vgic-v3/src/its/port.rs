@@ -30,6 +30,13 @@ impl<'a> LpiPort<'a> {
     pub const fn kicks(&self) -> Kicks {
         self.kicks
     }
+
+    /// Tells whether `lpi` can be pending at `vcpu`: its LPIs are enabled, and their
+    /// tables describe this one.
+    fn knows(&self, vcpu: VcpuId, lpi: IntId) -> bool {
+        let table = self.vgic.property_table(vcpu);
+        table.is_some_and(|table| table.covers(lpi))
+    }
 }
 
 /// Returns the bit of an LPI in its bank.
@@ -51,8 +58,7 @@ impl Redistributors for LpiPort<'_> {
     }
 
     fn set_pending(&mut self, vcpu: VcpuId, lpi: IntId) {
-        let table = self.vgic.property_table(vcpu);
-        if table.is_some_and(|table| table.covers(lpi)) {
+        if self.knows(vcpu, lpi) {
             self.kicks.extend(self.vgic.pend_lpis(vcpu, lpi, bit(lpi)));
         }
     }
@@ -62,8 +68,11 @@ impl Redistributors for LpiPort<'_> {
     }
 
     fn move_pending(&mut self, first: IntId, mask: u32, from: VcpuId, to: VcpuId) {
-        self.kicks
-            .extend(self.vgic.move_lpis(first, mask, from, to));
+        self.kicks.extend(if self.knows(to, first) {
+            self.vgic.move_lpis(first, mask, from, to)
+        } else {
+            self.vgic.clear_lpis(from, first, mask)
+        });
     }
 
     fn configure(&mut self, first: IntId, properties: &[u8]) {

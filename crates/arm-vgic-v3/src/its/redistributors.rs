@@ -11,9 +11,9 @@ use super::{PendingTable, PropertyTable};
 /// LPIs is named by its first one, that is a multiple of 32, and bit `n` of a
 /// mask stands for the LPI `first + n`.
 ///
-/// An LPI of a redistributor whose LPIs are disabled cannot become pending:
-/// [`set_pending`](Self::set_pending) has no effect there, and what is moved
-/// there is lost.
+/// An LPI of a redistributor whose LPIs are disabled, or whose tables do not
+/// describe it, cannot become pending: [`set_pending`](Self::set_pending) has no
+/// effect there, and what is moved there is lost.
 pub trait Redistributors {
     /// Returns the number of vCPUs.
     fn vcpu_count(&self) -> usize;

@@ -164,16 +164,24 @@ impl Its {
             .is_some_and(|job| !matches!(job.sweep, Sweep::Serve(_)))
     }
 
-    /// Does one step. Tells whether there was anything to do.
+    /// Does one step: a command, or a word of what takes longer, which begins with
+    /// its first word. Tells whether there was anything to do.
     fn step(&mut self, context: &mut ItsContext<'_>) -> bool {
+        if self.job.is_none() && !self.begin(context) {
+            return false;
+        }
         if let Some(job) = self.job {
             let in_command = self.in_command();
             self.job = job.step(context);
             if in_command && self.job.is_none() {
                 self.queue.advance();
             }
-            return true;
         }
+        true
+    }
+
+    /// Does the next command, or finds the next job. Tells whether there was either.
+    fn begin(&mut self, context: &mut ItsContext<'_>) -> bool {
         if let Some(request) = context.redistributors.table_request() {
             self.job = Some(Job {
                 sweep: Sweep::Serve(request),

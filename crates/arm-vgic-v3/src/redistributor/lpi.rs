@@ -10,7 +10,7 @@ use arm_vgic_core::Kicks;
 use vm_contract::{VcpuId, Width};
 
 use crate::its::{PendingTable, PropertyTable, TableRequest};
-use crate::regs::gicr;
+use crate::regs::{self, gicr};
 use crate::vgic::Vgic;
 
 /// Inner write-back, read- and write-allocating, the outer attribute the same,
@@ -77,11 +77,12 @@ impl Vgic {
         }
         let mut waiting = self.vcpus().zip(&self.redistributors);
         waiting.find_map(|(vcpu, one)| {
-            let pending = PendingTable::from_pendbaser(one.lpi.pendbaser);
+            let properties = PropertyTable::from_propbaser(one.lpi.propbaser);
+            let pending = PendingTable::from_pendbaser(one.lpi.pendbaser, properties);
             match one.lpi.request? {
                 Request::Load => Some(TableRequest::Load {
                     vcpu,
-                    properties: PropertyTable::from_propbaser(one.lpi.propbaser),
+                    properties,
                     pending: (one.lpi.pendbaser & PENDBASER_PTZ == 0).then_some(pending),
                 }),
                 Request::Store => (!self.core.has_listed_lpis(vcpu))
@@ -137,6 +138,9 @@ impl Vgic {
         one.lpi.request = Some(if enable {
             Request::Load
         } else {
+            // What the guest said of its table when it enabled LPIs is no longer
+            // true once the pending states have been written back.
+            one.lpi.pendbaser &= !PENDBASER_PTZ;
             Request::Store
         });
         self.table_requests += 1;
@@ -150,7 +154,7 @@ impl Vgic {
             gicr::PROPBASER => one.lpi.propbaser,
             _ => one.lpi.pendbaser & !PENDBASER_PTZ,
         });
-        width.truncate(value >> (8 * (offset & 4)))
+        regs::part(value, offset, width)
     }
 
     /// Writes GICR_PROPBASER or GICR_PENDBASER, or a half of one. Both are
@@ -166,14 +170,8 @@ impl Vgic {
             gicr::PROPBASER => (&mut one.lpi.propbaser, PROPBASER_WRITABLE),
             _ => (&mut one.lpi.pendbaser, PENDBASER_WRITABLE),
         };
-        let written = match (width, offset & 4) {
-            (Width::Dword, _) => u64::MAX,
-            (_, 0) => 0xFFFF_FFFF,
-            _ => 0xFFFF_FFFF << 32,
-        };
-        let value = value << (8 * (offset & 4));
-        let mask = writable & written;
-        *register = *register & !mask | value & mask;
+        let value = regs::merge(*register, offset, width, value);
+        *register = *register & !writable | value & writable;
     }
 
     /// Returns the registers to their reset state.

@@ -122,6 +122,7 @@ impl Machine {
             .write(BOOT, frame, offset, width, value)
             .expect("a good access");
         if Vgic::needs_fold(frame, offset) {
+            kicks.extend(self.vgic.look_again(BOOT, frame, offset));
             self.vgic.flush(BOOT, &mut self.cpus[BOOT.index()]);
             kicks.remove(BOOT);
         }
@@ -164,9 +165,9 @@ impl Machine {
         self.write(Frame::Distributor, offset, Width::Dword, route);
     }
 
-    /// Reads a bit register for one interrupt, with every vCPU folded.
+    /// Reads a bit register for one interrupt, once the other vCPUs have said what
+    /// they have in hand.
     pub(crate) fn bit(&mut self, vcpu: usize, register: u64, intid: u32) -> bool {
-        (0..self.cpus.len()).for_each(|n| self.refresh(VcpuId::new(n as u16)));
         let (frame, offset) = match intid / 32 {
             0 => (
                 Frame::Redistributors,
@@ -174,6 +175,10 @@ impl Machine {
             ),
             word => (Frame::Distributor, register + 4 * u64::from(word)),
         };
+        self.refresh(BOOT);
+        let kicks = self.vgic.look_again(BOOT, frame, offset);
+        self.serve(kicks);
+        self.refresh(BOOT);
         let value = self
             .vgic
             .read(BOOT, frame, offset, Width::Word)

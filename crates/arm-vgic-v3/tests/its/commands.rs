@@ -380,8 +380,8 @@ fn no_access_does_more_than_its_share_and_the_read_pointer_says_so() {
     let at = machine.queue(&[invall(0); 100]);
     machine.set(CWRITER, at);
     assert!(machine.its.has_work());
-    // Each takes a step to read and one for every 32 LPIs.
-    let share = u64::from(STEPS_PER_ACCESS / (1 + LPIS / 32) + 1);
+    // Each takes a step for every 32 LPIs.
+    let share = u64::from(STEPS_PER_ACCESS / (LPIS / 32));
     let (mut done, mut looks) = (0, 0);
     while done < 100 {
         let now = (machine.get(CREADR) + 0x1000 - start) % 0x1000 / 32;
@@ -398,13 +398,13 @@ fn a_command_that_was_begun_is_finished_before_the_its_is_quiescent() {
     machine.redistributors.lpi_count = 8192;
     let base = machine.get(CBASER);
     let reader = machine.get(CREADR);
-    // Work for more than four accesses.
+    // Work for four accesses each.
     let at = machine.queue(&[invall(0), invall(0)]);
     machine.set(CWRITER, at);
     machine.set_word(CTLR, 0);
-    machine.set(CBASER, 0);
     assert_eq!(machine.get_word(CTLR), 0, "neither enabled nor quiescent");
     assert!(machine.its.has_work());
+    machine.set(CBASER, 0);
     assert_eq!(machine.get_word(CTLR), 1 << 31);
     assert_eq!(machine.get(CBASER), base, "not written in the meantime");
     assert_eq!(machine.get(CREADR), reader + 32, "and no other was begun");

@@ -1,8 +1,11 @@
 //! Guests that write anything anywhere.
 
+use arm_vgic_v3::conformance::fuzz;
 use proptest::prelude::*;
 
 use crate::driver::drive;
+use crate::machine::Machine;
+use crate::vm::Whole;
 
 /// Inputs that have something to say, for the replay.
 const SEEDS: [&[u8]; 6] = [
@@ -14,26 +17,31 @@ const SEEDS: [&[u8]; 6] = [
     b"\x01\x09\x02\x05\x00\x09\x02\x05\x00\x09\x02\x05\x01\x02\x00\x02\x01\x00\x88\x00\x03\xff",
 ];
 
-#[test]
-fn the_seeds_do_no_harm() {
-    SEEDS.into_iter().for_each(|seed| drop(drive(seed)));
+/// Drives an ITS with plain redistributors, then a whole VM.
+fn drive_both(input: &[u8]) {
+    drop(drive::<Machine>(input));
+    drop(drive::<Whole>(input));
 }
 
-/// What a fuzzer found to reach something new: one input a line, in hexadecimal
-/// digits.
+#[test]
+fn the_seeds_do_no_harm() {
+    SEEDS.into_iter().for_each(drive_both);
+}
+
+/// What a fuzzer found to reach something new.
 #[test]
 fn the_corpus_does_no_harm() {
-    for line in include_str!("../corpus/its.txt").lines() {
-        let digit = |n: usize| line.get(n..n + 2).map(|pair| u8::from_str_radix(pair, 16));
-        let input: Result<Vec<u8>, _> = (0..line.len()).step_by(2).filter_map(digit).collect();
-        drop(drive(&input.expect("hexadecimal digits")));
-    }
+    let outcome = fuzz::replay(include_str!("../corpus/its.txt"), |input| {
+        drive_both(input);
+        Ok(())
+    });
+    assert_eq!(outcome, Ok(()));
 }
 
 #[test]
 fn the_same_bytes_have_the_same_effect() {
     for seed in SEEDS {
-        let (first, second) = (drive(seed), drive(seed));
+        let (first, second) = (drive::<Machine>(seed), drive::<Machine>(seed));
         assert_eq!(first.pending(), second.pending());
         assert_eq!(first.its.rejected(), second.its.rejected());
     }
@@ -47,6 +55,6 @@ proptest! {
 
     #[test]
     fn no_bytes_do_harm(data in prop::collection::vec(any::<u8>(), 0..2000)) {
-        drop(drive(&data));
+        drive_both(&data);
     }
 }

@@ -100,6 +100,11 @@ impl Plain {
         vcpu.raw()
     }
 
+    fn knows(&self, vcpu: VcpuId, lpi: IntId) -> bool {
+        let table = self.tables.get(&Self::check_vcpu(vcpu));
+        table.is_some_and(|table| table.covers(lpi))
+    }
+
     fn word(&self, first: IntId, mask: u32) -> impl Iterator<Item = u32> + use<> {
         let raw = self.check(first);
         assert_eq!(raw % 32, 0);
@@ -123,7 +128,7 @@ impl Redistributors for Plain {
     }
 
     fn set_pending(&mut self, vcpu: VcpuId, lpi: IntId) {
-        if self.tables.contains_key(&Self::check_vcpu(vcpu)) {
+        if self.knows(vcpu, lpi) {
             let lpi = self.check(lpi);
             self.pending.insert((vcpu.raw(), lpi));
         }
@@ -136,9 +141,7 @@ impl Redistributors for Plain {
 
     fn move_pending(&mut self, first: IntId, mask: u32, from: VcpuId, to: VcpuId) {
         for lpi in self.word(first, mask) {
-            if self.pending.remove(&(Self::check_vcpu(from), lpi))
-                && self.tables.contains_key(&Self::check_vcpu(to))
-            {
+            if self.pending.remove(&(Self::check_vcpu(from), lpi)) && self.knows(to, first) {
                 self.pending.insert((to.raw(), lpi));
             }
         }

@@ -15,4 +15,5 @@ mod registers;
 mod rules;
 mod storm;
 mod tables;
+mod vm;
 mod whole;

@@ -9,9 +9,7 @@ use proptest::prelude::*;
 use vm_contract::{VcpuId, Width};
 
 use crate::machine::{clear, int, inv, invall, movall, movi};
-use crate::whole::{
-    ENABLE_LPIS, GICR_CTLR, GICR_PENDBASER, GICR_WAKER, LPIS, Whole, pending_table,
-};
+use crate::vm::{ENABLE_LPIS, GICR_CTLR, GICR_PENDBASER, GICR_WAKER, LPIS, Whole, pending_table};
 
 /// What `Whole` sets up: event `n` is LPI 8192 + n.
 const EVENTS: u32 = 32;

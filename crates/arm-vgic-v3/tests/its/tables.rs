@@ -207,9 +207,13 @@ fn lpis_beyond_the_property_table_are_disabled() {
 fn load(pending: Option<u64>) -> TableRequest {
     TableRequest::Load {
         vcpu: VcpuId::new(1),
-        properties: PropertyTable::from_propbaser(PROPERTIES | 13),
-        pending: pending.map(PendingTable::from_pendbaser),
+        properties: property_table(),
+        pending: pending.map(|value| PendingTable::from_pendbaser(value, property_table())),
     }
+}
+
+fn property_table() -> PropertyTable {
+    PropertyTable::from_propbaser(PROPERTIES | 13)
 }
 
 #[test]
@@ -249,7 +253,7 @@ fn disabling_lpis_writes_back_which_are_pending() {
     machine.submit(&[int(5, 0), int(5, 1), mapti(5, 2, 8201, 2), int(5, 2)]);
     let store = TableRequest::Store {
         vcpu: VcpuId::new(1),
-        pending: PendingTable::from_pendbaser(PENDING),
+        pending: PendingTable::from_pendbaser(PENDING, property_table()),
     };
     machine.redistributors.requests.push_back(store);
     machine.run(100);
@@ -264,7 +268,7 @@ fn requests_are_served_step_by_step_and_between_commands() {
     let mut machine = Machine::mapped();
     let at = machine.queue(&[mapti(5, 0, 8200, 1)]);
     machine.redistributors.requests.push_back(load(None));
-    machine.run(LPIS / 32);
+    machine.run(LPIS / 32 - 1);
     assert!(machine.its.has_work());
     assert_eq!(machine.redistributors.done, []);
     machine.run(1);
@@ -282,7 +286,7 @@ fn tables_of_a_redistributor_outside_memory_are_empty_and_lost() {
         .requests
         .push_back(TableRequest::Store {
             vcpu: VcpuId::new(1),
-            pending: PendingTable::from_pendbaser(u64::MAX),
+            pending: PendingTable::from_pendbaser(u64::MAX, property_table()),
         });
     machine.run(100);
     assert_eq!(machine.pending(), []);
