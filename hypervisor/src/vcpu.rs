@@ -19,6 +19,7 @@ use crate::vm::bus::WindowHint;
 use crate::vm::mailbox::VcpuMailbox;
 use crate::vm::power::Start;
 use crate::vm::time;
+use crate::vm::vgic::Vgic;
 
 /// Tells whether a timer that is loaded asserts its interrupt.
 const fn is_asserted(timer: TimerState) -> bool {
@@ -237,13 +238,17 @@ impl<H: AxVCpuHal> Vcpu<H> {
         }
     }
 
-    /// Ends an interrupt at the guest's explicit request, a trapped write of
-    /// `value` to ICC_DIR_EL1 or GICC_DIR.
-    pub fn deactivate_interrupt<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, value: u64) {
+    /// Ends an interrupt at the guest's explicit request, a trapped write to
+    /// ICC_DIR_EL1 or GICC_DIR: `deactivate` does that.
+    pub fn deactivate_interrupt<C: Cpu<Hal = H>>(
+        &mut self,
+        cpu: &mut C,
+        deactivate: impl FnOnce(&mut Vgic, VcpuId) -> Folded,
+    ) {
         self.fold_interrupts(cpu);
         let id = self.id;
         let folded = self.vm.with_vgic(Some(id), |vgic| {
-            let folded = vgic.deactivate(id, value);
+            let folded = deactivate(vgic, id);
             let kicks = folded.kicks;
             (folded, kicks)
         });

@@ -252,12 +252,6 @@ impl Vm {
         result
     }
 
-    /// Tells whether the interrupt controller has system registers.
-    #[must_use]
-    pub fn has_gic_registers(&self) -> bool {
-        matches!(*self.vgic.lock(), Vgic::V3(_))
-    }
-
     /// Calls a vCPU's attention, wherever it is.
     fn call(&self, vcpu: VcpuId, current: Option<VcpuId>) {
         let Some(mailbox) = self.mailbox(vcpu) else {

@@ -172,9 +172,10 @@ pub(crate) struct QemuOptions {
 }
 
 fn gic_version() -> impl TypedValueParser<Value = GicVersion> {
-    PossibleValuesParser::new(["2", "3"]).map(|version| match version.as_str() {
-        "2" => GicVersion::V2,
-        _ => GicVersion::V3,
+    PossibleValuesParser::new(["2", "3"]).try_map(|version| {
+        let number = version.parse().ok();
+        let version = number.and_then(GicVersion::from_number);
+        version.ok_or("there is no such version")
     })
 }
 

@@ -13,7 +13,7 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use dtb_platform::{GicVersion, HostOptions, Placement, VmConfig, layout};
 use serde::Deserialize;
 use toml::{Spanned, Value};
@@ -135,10 +135,6 @@ impl Description {
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         let source = Source::new(file, &text);
         let table: MachineTable = source.deserialize()?;
-        let written = source
-            .entry("pcpus", &table.pcpus)
-            .map(|entry| entry.number(&CPUS, ""))
-            .transpose()?;
         let cpu = source
             .entry("cpu", &table.cpu)
             .map(|entry| entry.text(allowed::CPU, |model| !model.is_empty()))
@@ -150,6 +146,13 @@ impl Description {
         let gic = source.entry("gic", &table.gic);
         let gic = gic.map(|entry| gic_version(&entry)).transpose()?;
         let gic = flags.gic.or(gic).unwrap_or_default();
+        let written = source
+            .entry("pcpus", &table.pcpus)
+            .map(|entry| match flags.pcpus {
+                Some(_) => entry.number(&CPUS, ""),
+                None => cpu_count(&entry, gic),
+            })
+            .transpose()?;
         if table.vm.is_empty() {
             return Err(anyhow!(
                 "{}: no virtual machine; allowed is one [[vm]] table or more",
@@ -162,13 +165,15 @@ impl Description {
             .map(|table| VmReader::new(&source, table).vm(gic))
             .collect::<Result<Vec<_>>>()?;
         let largest = vms.iter().map(|vm| vm.vcpus).max().unwrap_or(USUAL_VCPUS);
+        // What the command line says has been held against its own `--gic` only.
+        if let Some(pcpus) = flags.pcpus.filter(|pcpus| *pcpus > gic.max_cpus()) {
+            bail!(
+                "{}: a {gic} serves at most {} CPUs, not the {pcpus} of --pcpus",
+                file.display(),
+                gic.max_cpus()
+            );
+        }
         let pcpus = flags.pcpus.or(written).unwrap_or(largest);
-        ensure!(
-            pcpus <= gic.max_cpus(),
-            "{}: {pcpus} physical CPUs; allowed is at most {}, which is what a {gic} serves",
-            file.display(),
-            gic.max_cpus()
-        );
         let mut names = BTreeSet::new();
         for (vm, table) in vms.iter().zip(&table.vm) {
             let reader = VmReader::new(&source, table);
@@ -247,15 +252,7 @@ impl<'a> VmReader<'a> {
             self.source.error(self.offset, missing)
         })?;
         let name = name.text(allowed::NAME, is_name)?;
-        let vcpus = self.get("vcpus").map(|entry| {
-            let vcpus = entry.number(&CPUS, "")?;
-            let most = gic.max_cpus();
-            if vcpus > most {
-                let allowed = format_args!("an integer from 1 to {most}, which a {gic} serves");
-                return Err(entry.refuse(allowed));
-            }
-            Ok(vcpus)
-        });
+        let vcpus = self.get("vcpus").map(|entry| cpu_count(&entry, gic));
         let vcpus = vcpus.transpose()?.unwrap_or(USUAL_VCPUS);
         let memory = self.get("memory").map(|entry| {
             memory_mib(entry.value())
@@ -366,12 +363,23 @@ impl<'a> VmReader<'a> {
     }
 }
 
-fn gic_version(entry: &Entry<'_>) -> Result<GicVersion> {
-    match entry.value().as_integer() {
-        Some(2) => Ok(GicVersion::V2),
-        Some(3) => Ok(GicVersion::V3),
-        _ => Err(entry.refuse(allowed::GIC)),
+/// Reads a number of CPUs, virtual or physical, of a machine with a `gic`.
+fn cpu_count(entry: &Entry<'_>, gic: GicVersion) -> Result<u32> {
+    let count = entry.number(&CPUS, "")?;
+    let most = gic.max_cpus();
+    if count > most {
+        let allowed = format_args!("an integer from 1 to {most}, which a {gic} serves");
+        return Err(entry.refuse(allowed));
     }
+    Ok(count)
+}
+
+fn gic_version(entry: &Entry<'_>) -> Result<GicVersion> {
+    let number = entry.value().as_integer();
+    number
+        .and_then(|number| u32::try_from(number).ok())
+        .and_then(GicVersion::from_number)
+        .ok_or_else(|| entry.refuse(allowed::GIC))
 }
 
 /// Reads a list of numbers of CPUs.

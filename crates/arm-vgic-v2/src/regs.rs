@@ -20,6 +20,11 @@ pub(crate) mod gicd {
     pub(crate) const IIDR_VALUE: u32 = 0x4102_0000;
 }
 
+/// The CPU interface's registers that trap.
+pub(crate) mod gicc {
+    pub(crate) const DIR: u64 = 0x1000;
+}
+
 /// The first of the identification registers.
 pub(crate) const ID_BASE: u64 = 0xFD0;
 

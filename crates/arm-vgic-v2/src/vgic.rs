@@ -8,6 +8,7 @@ use thiserror::Error;
 use vm_contract::{AccessError, VcpuId, Width};
 
 use crate::distributor;
+use crate::regs::gicc;
 
 /// The size of the distributor's frame in the guest's address space.
 pub const FRAME_BYTES: u64 = 0x1000;
@@ -148,6 +149,26 @@ impl Vgic {
     #[must_use]
     pub fn needs_fold(offset: u64) -> bool {
         distributor::is_live_state(offset)
+    }
+
+    /// Writes the lowest `width` bytes of `value` at `offset` of the CPU interface
+    /// (GICC), where stage 2 does not lead to GICV. GICC_DIR is there, at 0x1000 and a
+    /// word wide: all else is reserved, and writes there are ignored.
+    ///
+    /// `vcpu` must have been [folded](Controller::fold), and a
+    /// [flush](Controller::flush) must follow.
+    pub fn write_cpu_interface(
+        &mut self,
+        vcpu: VcpuId,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Folded {
+        match (offset, width) {
+            #[expect(clippy::cast_possible_truncation, reason = "the register has 32 bits")]
+            (gicc::DIR, Width::Word) => self.write_dir(vcpu, value as u32),
+            _ => Folded::default(),
+        }
     }
 
     /// Asks the other vCPUs for what the register at `offset` shows of their list

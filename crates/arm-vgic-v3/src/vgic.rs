@@ -235,6 +235,24 @@ impl Vgic {
         register.is_some_and(IrqRegister::is_live_state)
     }
 
+    /// Tells whether after an access to the register at `offset` redistributors may
+    /// want something of the ITS, or still wait for it: a run of the
+    /// [ITS](crate::its::Its::run) is due, where there is one. That is so for GICR_CTLR,
+    /// which turns LPIs on and off and says when that is done.
+    ///
+    /// ```
+    /// use arm_vgic_v3::{Frame, Vgic};
+    ///
+    /// let second = 0x2_0000;
+    /// assert!(Vgic::may_request_tables(Frame::Redistributors, second));
+    /// assert!(!Vgic::may_request_tables(Frame::Redistributors, second + 0x1_0000));
+    /// assert!(!Vgic::may_request_tables(Frame::Distributor, 0));
+    /// ```
+    #[must_use]
+    pub const fn may_request_tables(frame: Frame, offset: u64) -> bool {
+        matches!(frame, Frame::Redistributors) && offset.is_multiple_of(gicr::STRIDE)
+    }
+
     /// Asks the other vCPUs for what the register at `offset` shows of their list
     /// registers: see [`Controller::look_again`]. To be called with each access for
     /// which [`needs_fold`](Self::needs_fold) says so.

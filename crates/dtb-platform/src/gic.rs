@@ -29,6 +29,32 @@ pub enum GicVersion {
 }
 
 impl GicVersion {
+    /// Returns the version with this number, or `None` if it is not told apart.
+    ///
+    /// ```
+    /// use dtb_platform::GicVersion;
+    ///
+    /// assert_eq!(GicVersion::from_number(2), Some(GicVersion::V2));
+    /// assert_eq!(GicVersion::from_number(4), None);
+    /// ```
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            2 => Some(Self::V2),
+            3 => Some(Self::V3),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of the version.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::V2 => 2,
+            Self::V3 => 3,
+        }
+    }
+
     /// Returns the most CPUs that a machine, or a guest, with such a controller
     /// can have.
     #[must_use]
@@ -42,10 +68,7 @@ impl GicVersion {
 
 impl fmt::Display for GicVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V2 => "GICv2",
-            Self::V3 => "GICv3",
-        })
+        write!(f, "GICv{}", self.number())
     }
 }
 

@@ -16,9 +16,6 @@ use crate::vm::bus::{Hit, SharedDevice, Target};
 use crate::vm::its::Left;
 use crate::vm::vgic::{Frame, Vgic};
 
-/// Where GICC_DIR lies in its page.
-const GICC_DIR: u64 = 0;
-
 /// Answers a load.
 #[inline]
 pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead) -> Outcome {
@@ -29,7 +26,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
             let value = vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
                 (vgic.read(id, frame, offset, width), Kicks::NONE)
             });
-            if frame.is_lpi_control(offset) && vcpu.vm.serve_lpi_tables(id) == Left::Work {
+            if serve_tables(vcpu, frame, offset) == Left::Work {
                 return Outcome::Resume;
             }
             value
@@ -38,7 +35,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
             device.read(context, hit.offset, width)
         }),
         Place::Its(offset) => vcpu.vm.its_read(id, offset, width),
-        Place::Empty | Place::Deactivation(_) => Ok(0),
+        Place::Empty | Place::CpuInterface(_) => Ok(0),
         Place::Nothing => {
             let far = Some(read.virtual_address());
             vcpu.arch.inject_data_abort(far, false);
@@ -64,7 +61,7 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
                     Err(error) => (Err(error), Kicks::NONE),
                 }
             });
-            if frame.is_lpi_control(offset) && vcpu.vm.serve_lpi_tables(id) == Left::Work {
+            if serve_tables(vcpu, frame, offset) == Left::Work {
                 return Outcome::Resume;
             }
             written
@@ -76,11 +73,13 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
         Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
             device.write(context, hit.offset, width, value)
         }),
-        Place::Deactivation(GICC_DIR) if width == Width::Word => {
-            vcpu.deactivate_interrupt(cpu, value);
+        Place::CpuInterface(offset) => {
+            vcpu.deactivate_interrupt(cpu, |vgic, id| {
+                vgic.write_cpu_interface(id, offset, width, value)
+            });
             Ok(())
         }
-        Place::Empty | Place::Deactivation(_) => Ok(()),
+        Place::Empty => Ok(()),
         // Firmware lies in read-only memory, which ignores writes.
         Place::Nothing if vcpu.vm.ram().contains(address) => Ok(()),
         Place::Nothing => {
@@ -97,8 +96,9 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
 enum Place {
     /// A register of the interrupt controller, by frame and offset.
     Vgic(Frame, u64),
-    /// The page with GICC_DIR, by offset.
-    Deactivation(u64),
+    /// A register of a GICv2's CPU interface, by offset: those that do not trap are
+    /// not seen here.
+    CpuInterface(u64),
     /// A register of the interrupt translation service, by offset.
     Its(u64),
     Device(Hit),
@@ -115,7 +115,7 @@ fn find<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, address: GuestPhysAddr, width: Width) 
     match bus.target(hit) {
         Some(Target::Device { .. }) => Place::Device(hit),
         Some(Target::Vgic { frame, first_byte }) => Place::Vgic(*frame, first_byte + hit.offset),
-        Some(Target::DeactivationPage) => Place::Deactivation(hit.offset),
+        Some(Target::CpuInterface { first_byte }) => Place::CpuInterface(first_byte + hit.offset),
         Some(Target::Its) => Place::Its(hit.offset),
         Some(Target::Empty) => Place::Empty,
         None => Place::Nothing,
@@ -141,6 +141,17 @@ fn vgic_access<C: Cpu, R>(
         kicks.extend(vgic.look_again(id, frame, offset));
         (result, kicks)
     })
+}
+
+/// Lets the ITS do what redistributors want of it after an access to the register at
+/// `offset`.
+#[inline]
+fn serve_tables<H: AxVCpuHal>(vcpu: &Vcpu<H>, frame: Frame, offset: u64) -> Left {
+    if Vgic::may_request_tables(frame, offset) {
+        vcpu.vm.serve_lpi_tables(vcpu.id())
+    } else {
+        Left::Nothing
+    }
 }
 
 /// Works on the device at `hit`.

@@ -2,7 +2,6 @@
 //! the interrupt controller and those of the physical timer.
 
 use arm_vcpu::{SystemRegister, SystemRegisterRead, SystemRegisterWrite};
-use arm_vgic_core::Kicks;
 use arm_vgic_v3::SgiRegister;
 
 use super::Outcome;
@@ -30,20 +29,18 @@ pub(super) fn write<C: Cpu>(
     write: SystemRegisterWrite,
 ) -> Outcome {
     let (register, value) = (write.register(), write.value());
-    if let Some(sgi) = sgi_register(register) {
+    let sgi = sgi_register(register);
+    let is_of_gic = sgi.is_some() || register == SystemRegister::ICC_DIR_EL1;
+    if is_of_gic && !vcpu.arch.has_gic_registers() {
+        vcpu.arch.inject_undefined();
+        return Outcome::Resume;
+    }
+    if let Some(sgi) = sgi {
         let id = vcpu.id();
-        let exists = vcpu
-            .vm()
-            .with_vgic(Some(id), |vgic| match vgic.send_sgi(id, sgi, value) {
-                Some(kicks) => (true, kicks),
-                None => (false, Kicks::NONE),
-            });
-        if !exists {
-            vcpu.arch.inject_undefined();
-            return Outcome::Resume;
-        }
-    } else if register == SystemRegister::ICC_DIR_EL1 && vcpu.vm().has_gic_registers() {
-        vcpu.deactivate_interrupt(cpu, value);
+        vcpu.vm()
+            .with_vgic(Some(id), |vgic| ((), vgic.send_sgi(id, sgi, value)));
+    } else if is_of_gic {
+        vcpu.deactivate_interrupt(cpu, |vgic, id| vgic.deactivate(id, value));
     } else if vcpu.physical_timer.write(register, value, cpu.now_ticks()) {
         let now = cpu.now_ticks();
         vcpu.update_physical_timer(now);

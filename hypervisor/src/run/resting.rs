@@ -44,13 +44,13 @@ fn look_closely<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next 
     if vcpu.vm().is_paused() {
         return Next::Stay;
     }
+    vcpu.expire_resting(rest, now);
+    // Its own timer may have called it. What others have done until now is seen
+    // below, a stop as well; whoever calls from now on tells this CPU.
+    vcpu.mailbox().take();
     if vcpu.vm().is_stopping() {
         return Next::Park;
     }
-    vcpu.expire_resting(rest, now);
-    // Its own timer may have called it. What others have done until now is seen
-    // below; whoever calls from now on tells this CPU.
-    vcpu.mailbox().take();
     match rest {
         Rest::Blocked if vcpu.is_deliverable() => Next::Wake,
         Rest::Blocked => Next::Stay,

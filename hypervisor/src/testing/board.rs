@@ -1,8 +1,11 @@
 //! What the CPUs of a machine share.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
 
 use vm_contract::HostPhysAddrRange;
 
@@ -20,7 +23,11 @@ pub(crate) struct FakeBoard {
     baton: Baton,
     /// When the timer of each CPU that sleeps without a baton is due.
     alarms: Vec<AtomicU64>,
+    /// What happens elsewhere when a CPU is next kicked.
+    meanwhile: Mutex<Option<(PcpuId, Meanwhile)>>,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl FakeBoard {
     /// Counter ticks in a second.
@@ -39,6 +46,7 @@ impl FakeBoard {
             forgotten: AtomicU64::new(0),
             baton: Baton::new(cpus.len()),
             alarms: cpus.iter().map(|_| AtomicU64::new(u64::MAX)).collect(),
+            meanwhile: Mutex::default(),
             cpus,
         }
     }
@@ -82,6 +90,24 @@ impl FakeBoard {
             .min()
     }
 
+    /// Has another CPU, which is none of these, do `work` when `cpu` is next kicked,
+    /// in the midst of what the one does that kicks.
+    pub(crate) fn at_next_kick(&self, cpu: PcpuId, work: impl FnOnce() + Send + 'static) {
+        *self.lock_meanwhile() = Some((cpu, Box::new(work)));
+    }
+
+    /// Takes what happens while `cpu` is kicked.
+    fn take_meanwhile(&self, cpu: PcpuId) -> Option<Meanwhile> {
+        let taken = self.lock_meanwhile().take_if(|(kicked, _)| *kicked == cpu);
+        taken.map(|(_, work)| work)
+    }
+
+    fn lock_meanwhile(&self) -> MutexGuard<'_, Option<(PcpuId, Meanwhile)>> {
+        self.meanwhile
+            .lock()
+            .expect("no test panics while it holds this")
+    }
+
     pub(crate) fn set_now(&self, ticks: u64) {
         let before = self.now.swap(ticks, Ordering::Relaxed);
         assert!(before <= ticks, "time does not run backwards");
@@ -95,6 +121,10 @@ impl Machine for FakeBoard {
         wires.kicks += 1;
         drop(wires);
         self.baton.signal(cpu.index());
+        if let Some(work) = self.take_meanwhile(cpu) {
+            // It holds none of the locks that this CPU holds.
+            thread::spawn(work).join().expect("it does what it is to");
+        }
     }
 
     fn now_ticks(&self) -> u64 {

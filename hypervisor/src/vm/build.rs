@@ -341,7 +341,8 @@ fn add_gic(bus: &mut Bus, gic: HostGic, regions: &[GuestPhysAddrRange]) -> Resul
                 start: layout::GIC_CPU_INTERFACE.start + PAGE_BYTES,
                 end: layout::GIC_CPU_INTERFACE.end,
             };
-            bus.add(trapped, Target::DeactivationPage)?;
+            let first_byte = PAGE_BYTES as u64;
+            bus.add(trapped, Target::CpuInterface { first_byte })?;
             Frame::DistributorV2
         }
         HostGic::V3 => Frame::Distributor,

@@ -80,7 +80,10 @@ pub enum Target {
     },
     /// What of a GICv2's CPU interface the guest does not reach by itself: the page
     /// with GICC_DIR, and nothing behind it.
-    DeactivationPage,
+    CpuInterface {
+        /// Offset of the window there.
+        first_byte: u64,
+    },
     /// The interrupt translation service: both its frames.
     Its,
     /// Nothing but an answer: reads as zero, ignores writes.

@@ -73,7 +73,7 @@ impl Vm {
 
     /// Reads or writes the tables that redistributors have asked for, after `vcpu`
     /// had access to GICR_CTLR of one.
-    #[inline]
+    #[cold]
     pub fn serve_lpi_tables(&self, vcpu: VcpuId) -> Left {
         if self.its.is_none() || !self.wants_tables() {
             return Left::Nothing;
@@ -136,11 +136,11 @@ impl Port<'_> {
 
 impl Redistributors for Port<'_> {
     fn vcpu_count(&self) -> usize {
-        self.with(|port| port.vcpu_count()).unwrap_or_default()
+        self.vm.vcpu_count()
     }
 
     fn lpi_count(&self) -> u32 {
-        self.with(|port| port.lpi_count()).unwrap_or_default()
+        LPI_COUNT
     }
 
     fn property_table(&self, vcpu: VcpuId) -> Option<PropertyTable> {

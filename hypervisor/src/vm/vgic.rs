@@ -4,7 +4,6 @@ use core::ops::{Deref, DerefMut};
 
 use arm_vgic_core::{Controller, Folded, Kicks};
 use arm_vgic_v3::SgiRegister;
-use dtb_platform::layout::REDISTRIBUTOR_BYTES;
 use thiserror::Error;
 use vm_contract::{AccessError, HostPhysAddr, VcpuId, Width};
 
@@ -140,23 +139,38 @@ impl Vgic {
         }
     }
 
-    /// Sends an SGI by system register. `None` if there are none: the access is
-    /// undefined.
+    /// Tells whether after an access to the register at `offset` redistributors may
+    /// want something of the ITS.
     #[inline]
-    pub fn send_sgi(&mut self, sender: VcpuId, register: SgiRegister, value: u64) -> Option<Kicks> {
-        match self {
-            Self::V2(_) => None,
-            Self::V3(vgic) => Some(vgic.send_sgi(sender, register, value)),
+    #[must_use]
+    pub const fn may_request_tables(frame: Frame, offset: u64) -> bool {
+        match frame.of_v3() {
+            Some(frame) => arm_vgic_v3::Vgic::may_request_tables(frame, offset),
+            None => false,
         }
     }
 
-    /// Deactivates what `vcpu` names by writing `value` to ICC_DIR_EL1, or to
-    /// GICC_DIR, after it was folded. A flush must follow.
-    pub fn deactivate(&mut self, vcpu: VcpuId, value: u64) -> Folded {
+    /// Sends an SGI by system register, which a GICv2 does not have.
+    #[inline]
+    pub fn send_sgi(&mut self, sender: VcpuId, register: SgiRegister, value: u64) -> Kicks {
         match self {
-            #[expect(clippy::cast_possible_truncation, reason = "the register has 32 bits")]
-            Self::V2(vgic) => vgic.write_dir(vcpu, value as u32),
-            Self::V3(vgic) => Controller::deactivate(vgic, vcpu, value),
+            Self::V2(_) => Kicks::NONE,
+            Self::V3(vgic) => vgic.send_sgi(sender, register, value),
+        }
+    }
+
+    /// Writes to what of the CPU interface traps, after `vcpu` was folded. A flush
+    /// must follow.
+    pub fn write_cpu_interface(
+        &mut self,
+        vcpu: VcpuId,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Folded {
+        match self {
+            Self::V2(vgic) => vgic.write_cpu_interface(vcpu, offset, width, value),
+            Self::V3(_) => Folded::default(),
         }
     }
 
@@ -179,13 +193,6 @@ impl Vgic {
 }
 
 impl Frame {
-    /// Tells whether GICR_CTLR lies at `offset`: it turns the LPIs of a vCPU on and
-    /// off, and tells when that is done.
-    #[inline]
-    pub const fn is_lpi_control(self, offset: u64) -> bool {
-        matches!(self, Self::Redistributors) && offset.is_multiple_of(REDISTRIBUTOR_BYTES as u64)
-    }
-
     /// Returns the frame of a GICv3.
     #[inline]
     const fn of_v3(self) -> Option<arm_vgic_v3::Frame> {

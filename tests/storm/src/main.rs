@@ -3,8 +3,8 @@
 //! On each CPU one process waits for a timer of 1 kHz, and one plays ping-pong
 //! through pipes with one other CPU after the other, all pairs in turn: the one
 //! sleeps while the other plays, so each stroke is an interrupt. One more process
-//! talks on the console. In the end each CPU's strokes and ticks are told; the
-//! status is 0 if all processes came to their end.
+//! talks on the console. Each CPU's ticks and strokes are told once a minute and in
+//! the end; the status is 0 if all processes came to their end.
 //!
 //! It is built for the hypervisor's target, which has no C library: hence the
 //! system calls.

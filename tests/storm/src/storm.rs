@@ -11,6 +11,8 @@ const MAX_CPUS: usize = 8;
 const TICK: u64 = 1_000_000;
 /// Nanoseconds from one word on the console to the next.
 const WORD: u64 = 200_000_000;
+/// Words from one report of all numbers to the next: a minute.
+const WORDS_PER_REPORT: u64 = 60_000_000_000 / WORD;
 /// How often each pair hits the ball before the pairs change.
 const STROKES: u64 = 50;
 
@@ -72,20 +74,14 @@ pub(crate) fn run(seconds: u64, cpus: usize) -> i32 {
             return 5;
         }
     }
-    if !linux::start(|| talk(end)) {
+    if !linux::start(|| talk(&shared, cpus, begin, end)) {
         return 5;
     }
     let mut failures = 0;
     while let Some(ended_well) = linux::wait() {
         failures += i32::from(!ended_well);
     }
-    for cpu in 0..cpus {
-        let ticks = shared.ticks(cpu).load(Ordering::Relaxed);
-        let strokes = shared.strokes(cpu).load(Ordering::Relaxed);
-        say(format_args!(
-            "storm: cpu {cpu} ticks {ticks} strokes {strokes}\n"
-        ));
-    }
+    report(&shared, cpus, format_args!("end"));
     let seconds = (linux::now() - begin) / 1_000_000_000;
     say(format_args!("storm: {seconds} s, {failures} failures\n"));
     failures
@@ -143,16 +139,34 @@ fn play(shared: &Shared, pipes: &Pipes, cpu: usize, cpus: usize, end: u64) -> i3
     }
 }
 
-fn talk(end: u64) -> i32 {
-    let mut next = linux::now();
-    let mut word = 0;
+/// Talks on the console, and tells all numbers once a minute.
+fn talk(shared: &Shared, cpus: usize, begin: u64, end: u64) -> i32 {
+    let (mut next, mut word) = (begin, 0);
     while next < end {
         next += WORD;
         linux::sleep_until(next);
         word += 1;
         say(format_args!("storm: word {word}\n"));
+        if word % WORDS_PER_REPORT == 0 {
+            report(
+                shared,
+                cpus,
+                format_args!("minute {}", word / WORDS_PER_REPORT),
+            );
+        }
     }
     0
+}
+
+/// Tells the numbers of each CPU.
+fn report(shared: &Shared, cpus: usize, when: fmt::Arguments<'_>) {
+    for cpu in 0..cpus {
+        let ticks = shared.ticks(cpu).load(Ordering::Relaxed);
+        let strokes = shared.strokes(cpu).load(Ordering::Relaxed);
+        say(format_args!(
+            "storm: {when} cpu {cpu} ticks {ticks} strokes {strokes}\n"
+        ));
+    }
 }
 
 /// Prints at once what is at most 80 bytes long.

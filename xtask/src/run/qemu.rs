@@ -33,10 +33,7 @@ pub(crate) enum Payload {
 /// Returns the arguments that make the machine: these, and no others, shape
 /// the device tree that QEMU describes it with.
 pub(crate) fn machine_arguments(spec: &MachineSpec, ram_mib: u64) -> Vec<String> {
-    let gic = match spec.gic {
-        GicVersion::V2 => 2,
-        GicVersion::V3 => 3,
-    };
+    let gic = spec.gic.number();
     let machine = match spec.mode {
         Mode::Hypervisor => format!("virt,virtualization=on,gic-version={gic}"),
         // A guest that is to have no ITS is given none.

@@ -249,7 +249,7 @@ fn reports_its(run: &Run<'_>) -> Result<Verdict> {
 }
 
 /// Returns the counts in a line of `/proc/interrupts`.
-fn per_cpu(line: &str) -> Vec<u64> {
+pub(super) fn per_cpu(line: &str) -> Vec<u64> {
     line.split_whitespace()
         .skip(1)
         .map_while(|word| word.parse().ok())

@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::{Context as _, Result, bail, ensure};
 use cpio::newc::{self, Builder};
 
-use super::linux::{LOG_FOLLOWS, healthy};
+use super::linux::{LOG_FOLLOWS, healthy, per_cpu};
 use super::suite::{Run, Test, Verdict};
 use crate::run::spec::Initrd;
 
@@ -35,7 +35,7 @@ fn weathers(run: &Run<'_>) -> Result<Verdict> {
     let command = format!(
         "cat /proc/interrupts; echo '{STORM_FOLLOWS}'
          {PROGRAM} {SECONDS} {VCPUS} || exit 1
-         echo '{AFTERWARDS}'; cat /proc/interrupts; cat /proc/uptime
+         echo '{AFTERWARDS}'; cat /proc/interrupts
          echo '{LOG_FOLLOWS}'; dmesg"
     );
     let mut added = Ok(());
@@ -53,9 +53,10 @@ fn weathers(run: &Run<'_>) -> Result<Verdict> {
     let told = healthy(&output)?;
     let (before, rest) = told.split_once(STORM_FOLLOWS).context("no storm")?;
     let (storm, after) = rest.split_once(AFTERWARDS).context("no end")?;
-    for line in storm.lines().filter(|line| line.starts_with("storm: cpu")) {
+    for line in storm.lines().filter(|line| line.starts_with("storm: end")) {
         println!("{line}");
     }
+    progressed(storm, VCPUS as usize, SECONDS)?;
     let [before, after] = [before, after].map(Interrupts::read);
     let errors = after.of("Err:");
     ensure!(errors == [0], "interrupts that nobody expects: {errors:?}");
@@ -69,6 +70,51 @@ fn weathers(run: &Run<'_>) -> Result<Verdict> {
         ensure!(enough, "too few {what}: {came:?}; the output:\n{output}");
     }
     Ok(Verdict::Passed)
+}
+
+/// Checks what a storm of `seconds` on `cpus` CPUs has told: all numbers once a minute,
+/// of which each has grown since the minute before, and all once more in the end.
+fn progressed(storm: &str, cpus: usize, seconds: u64) -> Result<()> {
+    let minutes = seconds / 60;
+    let mut before = vec![[0; 2]; cpus];
+    for minute in 1..=minutes {
+        let when = format!("minute {minute}");
+        let now = report(storm, &when);
+        ensure!(now.len() == cpus, "{when}: not {cpus} CPUs: {now:?}");
+        let grew = |(now, before): (&[u64; 2], &[u64; 2])| now[0] > before[0] && now[1] > before[1];
+        ensure!(
+            now.iter().zip(&before).all(grew),
+            "{when}: a CPU stood still: {before:?}, then {now:?}"
+        );
+        before = now;
+    }
+    let further = report(storm, &format!("minute {}", minutes + 1));
+    ensure!(further.is_empty(), "a minute too many: {further:?}");
+    let last = report(storm, "end");
+    ensure!(last.len() == cpus, "in the end not {cpus} CPUs: {last:?}");
+    let took = storm.lines().find_map(|line| {
+        let took = line.strip_prefix("storm: ")?;
+        took.strip_suffix(" s, 0 failures")?.parse::<u64>().ok()
+    });
+    ensure!(
+        took.is_some_and(|took| took >= seconds),
+        "it has not come to its end after {seconds} s: {took:?}"
+    );
+    Ok(())
+}
+
+/// Returns the ticks and strokes of each CPU as the storm told them at one time.
+fn report(storm: &str, when: &str) -> Vec<[u64; 2]> {
+    let lines = (0..).map_while(|cpu| {
+        let name = format!("storm: {when} cpu {cpu} ticks ");
+        storm.lines().find_map(|line| line.strip_prefix(&name))
+    });
+    lines
+        .filter_map(|numbers| {
+            let (ticks, strokes) = numbers.split_once(" strokes ")?;
+            Some([ticks.parse().ok()?, strokes.parse().ok()?])
+        })
+        .collect()
 }
 
 /// Builds the program that makes the storm.
@@ -97,12 +143,7 @@ struct Interrupts<'a>(Vec<(&'a str, Vec<u64>)>);
 
 impl<'a> Interrupts<'a> {
     fn read(text: &'a str) -> Self {
-        let line = |line: &'a str| {
-            let words = line.split_whitespace().skip(1);
-            let counts = words.map_while(|word| word.parse().ok()).collect();
-            (line, counts)
-        };
-        Self(text.lines().map(line).collect())
+        Self(text.lines().map(|line| (line, per_cpu(line))).collect())
     }
 
     /// Returns the counts of the line that contains `name`, CPU by CPU.
@@ -150,6 +191,36 @@ mod tests {
         let calls = after.since(&before, &["IPI0:", "IPI1:"]).unwrap();
         assert_eq!(calls, [0, 7]);
         assert_eq!(after.of("Err:"), [0]);
+    }
+
+    const TOLD: &str = "storm: word 300\n\
+        storm: minute 1 cpu 0 ticks 10 strokes 5\n\
+        storm: minute 1 cpu 1 ticks 11 strokes 6\n\
+        storm: minute 2 cpu 0 ticks 20 strokes 10\n\
+        storm: minute 2 cpu 1 ticks 21 strokes 11\n\
+        storm: end cpu 0 ticks 20 strokes 11\n\
+        storm: end cpu 1 ticks 21 strokes 12\n\
+        storm: 120 s, 0 failures\n";
+
+    #[test]
+    fn every_number_has_to_grow_in_every_minute() {
+        progressed(TOLD, 2, 120).unwrap();
+        for (old, new) in [
+            ("minute 2 cpu 1 ticks 21", "minute 2 cpu 1 ticks 11"),
+            ("ticks 20 strokes 10", "ticks 20 strokes 5"),
+            ("minute 1 cpu 0 ticks 10", "minute 1 cpu 0 ticks 0"),
+            ("storm: minute 2 cpu 1", "storm: minute 3 cpu 1"),
+            ("storm: end cpu 1", "storm: over cpu 1"),
+            ("120 s", "119 s"),
+            ("0 failures", "1 failures"),
+        ] {
+            let told = TOLD.replace(old, new);
+            assert_ne!(told, TOLD);
+            assert!(progressed(&told, 2, 120).is_err(), "{told}");
+        }
+        assert!(progressed(TOLD, 2, 60).is_err(), "a minute too many");
+        assert!(progressed(TOLD, 2, 180).is_err(), "a minute too few");
+        assert!(progressed(TOLD, 3, 120).is_err());
     }
 
     #[test]

@@ -141,9 +141,27 @@ fn the_interrupt_controller_is_a_gicv3_unless_it_is_a_gicv2() {
     ] {
         refused(&format!("gic = 2\n{vm}{line}\n"), 5, message);
     }
-    let error = of(&format!("gic = 2\npcpus = 9\n{vm}"), None).unwrap_err();
-    let message = "vms.toml: 9 physical CPUs; allowed is at most 8, which is what a GICv2 serves";
-    assert!(error.to_string().ends_with(message), "{error}");
+    refused(
+        &format!("gic = 2\npcpus = 9\n{vm}"),
+        2,
+        "pcpus = 9; allowed is an integer from 1 to 8, which a GICv2 serves",
+    );
+}
+
+#[test]
+fn the_flags_numbers_of_cpus_win_and_have_to_suit_the_files_gic() {
+    let of = |pcpus| {
+        let written = Written::new("gic = 2\npcpus = 9\n[[vm]]\nname = 'a'\nlinux = true\n");
+        let flags = Flags {
+            pcpus: Some(pcpus),
+            gic: None,
+        };
+        Description::read(&written.0.join("vms.toml"), flags)
+    };
+    assert_eq!(of(8).unwrap().pcpus, 8);
+    let error = of(9).unwrap_err().to_string();
+    let message = "vms.toml: a GICv2 serves at most 8 CPUs, not the 9 of --pcpus";
+    assert!(error.ends_with(message), "{error}");
 }
 
 #[test]

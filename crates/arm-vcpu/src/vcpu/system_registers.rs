@@ -42,7 +42,9 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
         }
     }
 
-    fn has_gic_registers(&self) -> bool {
+    /// Tells whether the guest is shown the GIC's system registers.
+    #[must_use]
+    pub fn has_gic_registers(&self) -> bool {
         controls::shown(&self.ids).contains(CpuFeatures::GIC_SYSTEM_REGISTERS)
     }
 }

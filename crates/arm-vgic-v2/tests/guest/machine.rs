@@ -15,6 +15,8 @@ pub(crate) const ICACTIVER: u64 = 0x380;
 pub(crate) const IPRIORITYR: u64 = 0x400;
 pub(crate) const ITARGETSR: u64 = 0x800;
 pub(crate) const ICFGR: u64 = 0xC00;
+/// GICC_DIR, in the page that traps.
+pub(crate) const DIR: u64 = 0x1000;
 pub(crate) const SGIR: u64 = 0xF00;
 pub(crate) const CPENDSGIR: u64 = 0xF10;
 pub(crate) const SPENDSGIR: u64 = 0xF20;
@@ -172,7 +174,8 @@ impl Machine {
     /// Writes GICC_DIR, which traps.
     pub(crate) fn deactivate(&mut self, index: usize, iar: u32) {
         self.fold(index);
-        let folded = self.vgic.write_dir(vcpu(index), iar);
+        let (asker, iar) = (vcpu(index), u64::from(iar));
+        let folded = self.vgic.write_cpu_interface(asker, DIR, Width::Word, iar);
         self.vgic.flush(vcpu(index), &mut self.cpus[index]);
         self.take_note(folded);
         self.maintain(index);

@@ -3,7 +3,9 @@
 use smccc::psci::PSCI_CPU_SUSPEND_64;
 
 use super::{run_to_the_end, send_sgi, turn_on};
-use crate::testing::{Deed, Mood, Rig};
+use crate::cpu::PcpuId;
+use crate::machine::Condition;
+use crate::testing::{Deed, FakeBoard, Mood, Rig};
 
 /// A VM with one vCPU on each of two CPUs, and another VM on both, whose guests
 /// wait for ever: WFI traps on both CPUs.
@@ -179,6 +181,35 @@ fn no_call_is_lost_between_wfi_and_sleep() {
         rig.settle();
         assert!(rig.script(0, 1).is_done(), "after {steps_before} steps");
     }
+}
+
+/// A CPU looks at a vCPU that rests, and its alarm kicks another vCPU: just then
+/// somebody stops the VM.
+#[test]
+fn no_stop_is_lost_while_a_cpu_looks_at_a_vcpu_that_rests() {
+    const RTC_MATCH: u64 = 0x0901_0004;
+    const RTC_MASK: u64 = 0x0901_0010;
+    const RTC_CLEAR: u64 = 0x0901_001c;
+    let mut rig = Rig::new(&[&[0, 1], &[1]]);
+    rig.enable_interrupts(0);
+    rig.script(1, 0).wait().wait();
+    turn_on(&rig, 1, 0);
+    rig.script(0, 1)
+        .leave(|inside| inside.store(RTC_MATCH, 2, 1))
+        .leave(|inside| inside.store(RTC_CLEAR, 2, 1))
+        .leave(|inside| inside.store(RTC_MASK, 2, 1))
+        .wait();
+    rig.settle();
+    let kicks = rig.cpu(0).wires().kicks;
+    let vm = rig.vm(0);
+    // The alarm's interrupt is for vCPU 0, which runs.
+    rig.board()
+        .at_next_kick(PcpuId::new(0), move || assert!(vm.turn_off()));
+    rig.advance_to(FakeBoard::FREQUENCY + 1);
+    rig.settle();
+    assert!(rig.cpu(0).wires().kicks > kicks, "the alarm has rung");
+    let slots = rig.hypervisor.slots();
+    assert_eq!(slots[0].condition(), Condition::Off);
 }
 
 #[test]
