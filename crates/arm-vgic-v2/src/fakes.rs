@@ -16,6 +16,7 @@ mod hcr {
     pub(super) const VGRP1EIE: u32 = 1 << 6;
     pub(super) const VGRP1DIE: u32 = 1 << 7;
     pub(super) const EOI_COUNT_SHIFT: u32 = 27;
+    pub(super) const RESERVED: u32 = 0x07FF_FF00;
 }
 
 /// GICH_VMCR, and GICV_CTLR as far as it lies in there.
@@ -240,6 +241,7 @@ impl GichRegs for FakeGich {
     }
 
     fn write_hcr(&mut self, value: u32) {
+        debug_assert!(value & hcr::RESERVED == 0, "{value:#x} to GICH_HCR");
         self.hcr = value;
     }
 

@@ -11,8 +11,8 @@
 //!
 //! The guest's CPU interface (GICC) is the machine's GICV frame, mapped by
 //! stage 2, but for the page at 0x1000 with GICC_DIR: that stays unmapped, and the
-//! writes that it traps go to [`Vgic::write_dir`], because no list register need
-//! hold what they deactivate.
+//! writes that it traps go to [`Vgic::write_cpu_interface`], because no list register
+//! need hold what they deactivate.
 //!
 //! The hardware is a [`VirtualInterface`] over [`GichRegs`]. The README has an
 //! example that runs on a host.

@@ -153,7 +153,8 @@ impl Vgic {
 
     /// Writes the lowest `width` bytes of `value` at `offset` of the CPU interface
     /// (GICC), where stage 2 does not lead to GICV. GICC_DIR is there, at 0x1000 and a
-    /// word wide: all else is reserved, and writes there are ignored.
+    /// word wide: all else is reserved, and writes there are ignored. Without
+    /// GICC_CTLR.EOImode those of GICC_DIR are ignored as well.
     ///
     /// `vcpu` must have been [folded](Controller::fold), and a
     /// [flush](Controller::flush) must follow.
@@ -165,8 +166,9 @@ impl Vgic {
         value: u64,
     ) -> Folded {
         match (offset, width) {
-            #[expect(clippy::cast_possible_truncation, reason = "the register has 32 bits")]
-            (gicc::DIR, Width::Word) => self.write_dir(vcpu, value as u32),
+            // Bits 12:10 name the sender of an SGI. One of each number is active at a
+            // time, so that says nothing new.
+            (gicc::DIR, Width::Word) => self.core.deactivate(vcpu, value & 0x3FF),
             _ => Folded::default(),
         }
     }
@@ -179,15 +181,6 @@ impl Vgic {
             Some(register) => self.core.look_again(asker, asker, register),
             None => Kicks::NONE,
         }
-    }
-
-    /// Deactivates the interrupt that `vcpu` names by writing `value` to GICC_DIR,
-    /// after it was [folded](Controller::fold). Must be followed by a
-    /// [`flush`](Controller::flush). Without GICC_CTLR.EOImode nothing happens.
-    pub fn write_dir(&mut self, vcpu: VcpuId, value: u32) -> Folded {
-        // Bits 12:10 name the sender of an SGI. One of each number is active at a
-        // time, so that says nothing new.
-        self.core.deactivate(vcpu, u64::from(value & 0x3FF))
     }
 }
 

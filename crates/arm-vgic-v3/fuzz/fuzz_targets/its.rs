@@ -4,10 +4,10 @@
 #[path = "../../tests/its/driver.rs"]
 mod driver;
 #[path = "../../tests/its/machine.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
+#[expect(dead_code, reason = "the tests use more of it")]
 mod machine;
 #[path = "../../tests/its/vm.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
+#[expect(dead_code, reason = "the tests use more of it")]
 mod vm;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
