@@ -200,4 +200,10 @@ mod tests {
         assert_eq!(lr.bits() >> 41 & 1, 1);
         assert!(!lr.has_eoi_maintenance());
     }
+
+    #[test]
+    fn a_link_that_is_made_again_stays() {
+        let once = ListRegister::EMPTY.linked(27);
+        assert_eq!(once.linked(27), once);
+    }
 }

@@ -143,7 +143,7 @@ impl Controller {
 mod tests {
     use super::*;
     use crate::{FakeIch, IrqRegister};
-    use vm_contract::Width;
+    use vm_contract::{IntId, Width};
 
     const ONE: VcpuId = VcpuId::new(1);
 
@@ -201,5 +201,17 @@ mod tests {
         let _ = controller.withdraw_sgi(0b10, ONE, 2);
         controller.flush(ONE, &mut ich);
         assert_eq!(ich.signalled(), None);
+    }
+
+    #[test]
+    fn a_ppi_has_no_sender() {
+        let (mut controller, mut ich) = ready();
+        let (timer, physical) = (IntId::ppi(11), IntId::ppi(14));
+        let (timer, physical) = timer.zip(physical).expect("PPIs");
+        let _ = controller.raise_linked(ONE, timer, physical);
+        let _ = controller.refresh(ONE, &mut ich);
+        assert_eq!(ich.acknowledge(crate::Group::One), Some(27));
+        ich.end(crate::Group::One, 27);
+        assert_eq!(ich.take_deactivated(), [30]);
     }
 }

@@ -276,6 +276,18 @@ fn properties_count_at_once_even_in_a_list_register() {
 }
 
 #[test]
+fn the_first_lpi_of_a_bank_is_enabled_without_a_new_priority() {
+    Machine::on_both(2, |mut machine| {
+        let kicks = machine.controller.configure_lpis(lpi(8192), &[0xA0; 32]);
+        machine.serve(kicks);
+        machine.pend(FIRST, 8200);
+        assert_eq!(machine.take(FIRST), None, "disabled");
+        machine.configure(8200, ENABLED);
+        assert_eq!(machine.take(FIRST), Some(8200));
+    });
+}
+
+#[test]
 fn the_priority_has_as_many_bits_as_are_implemented_and_never_the_lowest_two() {
     for (bits, expected) in [(4, 0xF0), (5, 0xF8), (6, 0xFC), (8, 0xFC)] {
         let mut controller = Controller::new(1, 0).expect("a good shape");

@@ -13,6 +13,7 @@ pub(crate) const ISENABLER: u64 = 0x100;
 pub(crate) const ICENABLER: u64 = 0x180;
 pub(crate) const ISPENDR: u64 = 0x200;
 pub(crate) const ICPENDR: u64 = 0x280;
+pub(crate) const ISACTIVER: u64 = 0x300;
 pub(crate) const ICACTIVER: u64 = 0x380;
 pub(crate) const IPRIORITYR: u64 = 0x400;
 pub(crate) const IROUTER: u64 = 0x6000;

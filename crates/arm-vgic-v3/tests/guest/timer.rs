@@ -35,6 +35,17 @@ fn timer_fires_again_and_again_without_a_fold_in_between() {
 }
 
 #[test]
+fn timer_seen_active_by_a_fold_still_costs_no_maintenance_exit() {
+    let mut machine = Machine::ready(1, 4);
+    machine.fire(BOOT, TIMER);
+    assert_eq!(machine.ack(BOOT), Some(TIMER));
+    machine.refresh(BOOT);
+    machine.cpus[0].end(Group::One, TIMER);
+    assert!(!machine.cpus[0].maintenance());
+    assert_eq!(machine.take_deactivated(), [TIMER], "by its list register");
+}
+
+#[test]
 fn timer_found_low_is_taken_back_and_its_physical_interrupt_returned() {
     let mut machine = Machine::ready(1, 4);
     machine.set_bit(0, ICENABLER, TIMER);
@@ -95,6 +106,22 @@ fn timer_deactivated_by_a_register_counts_as_asserted_until_looked_at() {
     machine.set_bit(0, ICACTIVER, TIMER);
     assert!(machine.vgic.is_linked_pending(BOOT, id(TIMER)));
     assert_eq!(machine.vgic.lower_linked(BOOT, id(TIMER)), Some(id(TIMER)));
+}
+
+#[test]
+fn spi_handed_back_after_its_end_is_not_handed_back_with_the_next_one() {
+    let mut machine = Machine::ready(1, 4);
+    machine.fire(BOOT, 50);
+    assert_eq!(machine.ack(BOOT), Some(50));
+    machine.set_bit(0, ISPENDR, 50);
+    machine.end(BOOT, 50);
+    assert_eq!(machine.take_deactivated(), [50], "by order of the fold");
+    machine.set_bit(0, ICPENDR, 50);
+    machine.fire(BOOT, 51);
+    assert_eq!(machine.ack(BOOT), Some(51));
+    machine.set_bit(0, ICACTIVER, 51);
+    machine.refresh(BOOT);
+    assert_eq!(machine.take_deactivated(), [51]);
 }
 
 #[test]

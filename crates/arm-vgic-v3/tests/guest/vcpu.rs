@@ -1,10 +1,12 @@
 //! What the hypervisor does with vCPUs: it saves, loads, resets and wakes them, and
 //! makes interrupts pending on its own account.
 
-use arm_vgic_v3::{Frame, Group, IchRegs, Kicks, SgiRegister};
+use arm_vgic_v3::{FakeIch, Frame, Group, IchRegs, Kicks, SgiRegister};
 use vm_contract::{VcpuId, Width};
 
-use crate::machine::{BOOT, ICENABLER, ICPENDR, IGROUPR, ISENABLER, ISPENDR, Machine, SECOND, id};
+use crate::machine::{
+    BOOT, ICENABLER, ICPENDR, IGROUPR, ISACTIVER, ISENABLER, ISPENDR, Machine, SECOND, id,
+};
 
 /// The vCPUs in `kicks`.
 fn kicked(kicks: Kicks) -> Vec<u16> {
@@ -37,6 +39,56 @@ fn those_who_must_look_are_kicked_and_nobody_else() {
         kicked(machine.vgic.set_ppi_level(SECOND, id(20), true)),
         [1]
     );
+}
+
+#[test]
+fn what_changes_nothing_for_a_vcpu_does_not_kick_it() {
+    let mut machine = Machine::ready(3, 4);
+    for (spi, route) in [(50, 1), (51, 2)] {
+        machine.route(spi, route);
+        machine.line(spi, true);
+    }
+    let enabled = machine
+        .vgic
+        .write(
+            BOOT,
+            Frame::Distributor,
+            ISENABLER + 4,
+            Width::Word,
+            u64::MAX,
+        )
+        .expect("a good access");
+    assert_eq!(kicked(enabled), [], "they were enabled before");
+    assert_eq!(kicked(machine.vgic.set_spi_level(id(50), false)), [1]);
+    machine.refresh(SECOND);
+    assert_eq!(kicked(machine.vgic.set_spi_level(id(50), false)), []);
+}
+
+#[test]
+fn interrupt_made_active_by_a_register_is_held_where_it_would_go() {
+    // What the guest ends without a trap must be in its own list registers.
+    let mut machine = Machine::with_cpus(2, &FakeIch::new(4).without_dir_trap());
+    machine.enable_all();
+    machine.route(50, 1);
+    machine.set_bit(0, ISACTIVER, 50);
+    assert!(machine.bit(0, ISACTIVER, 50));
+    machine.cpus[1].set_eoi_mode(true);
+    assert!(machine.cpus[1].deactivate(50), "there is no trap");
+    assert!(!machine.bit(0, ISACTIVER, 50));
+}
+
+#[test]
+fn deactivation_without_separate_priority_drop_is_ignored() {
+    let mut machine = Machine::ready(1, 4);
+    machine.line(50, true);
+    assert_eq!(machine.ack(BOOT), Some(50));
+    for split in [false, true] {
+        machine.cpus[0].set_eoi_mode(split);
+        assert!(!machine.cpus[0].deactivate(50), "it traps");
+        machine.refresh(BOOT);
+        assert!(machine.vgic.deactivate(BOOT, 50).kicks.is_empty());
+        assert_eq!(machine.bit(0, ISACTIVER, 50), !split);
+    }
 }
 
 #[test]
@@ -78,6 +130,20 @@ fn waiting_vcpu_is_woken_only_by_what_would_be_signalled() {
     machine.inject(0, 3);
     machine.set_priority(0, 51, 0xA0);
     assert!(!machine.rebind(BOOT), "held back by what comes first");
+}
+
+#[test]
+fn loaded_vcpu_may_be_woken_by_any_of_its_list_registers() {
+    let mut machine = Machine::ready(1, 4);
+    machine.gicr(0, IGROUPR, !(1 << 3));
+    machine.cpus[0].set_group_enabled(Group::Zero, false);
+    machine.inject(0, 3);
+    machine.refresh(BOOT);
+    assert!(!machine.vgic.deliverable(BOOT), "group disabled");
+    machine.line(50, true);
+    let listed = machine.cpus[0].list_registers();
+    assert_eq!([listed[0].intid(), listed[1].intid()], [3, 50]);
+    assert!(machine.vgic.deliverable(BOOT));
 }
 
 #[test]
@@ -148,6 +214,17 @@ fn unchanged_list_registers_are_not_written_again() {
     assert_eq!(machine.cpus[0].lr_writes(), before);
     let kicks = machine.vgic.set_spi_level(id(50), true);
     assert!(kicks.is_empty(), "a repeated level has no effect");
+}
+
+#[test]
+fn unchanged_control_register_is_not_written_again() {
+    let mut machine = Machine::ready(1, 4);
+    // An EOI without a list register is counted, which nobody has asked about.
+    let counted = machine.cpus[0].read_hcr() + (1 << 27);
+    machine.cpus[0].write_hcr(counted);
+    machine.inject(0, 3);
+    assert_eq!(machine.ack(BOOT), Some(3));
+    assert_eq!(machine.cpus[0].read_hcr(), counted);
 }
 
 #[test]
