@@ -3,6 +3,7 @@
 use vm_contract::{GuestPhysAddr, HostPhysAddr, IntId, VcpuId, VmId};
 
 use crate::controls;
+use crate::exception::Exception;
 use crate::exit::decode;
 use crate::interrupt_set::InterruptSet;
 use crate::{
@@ -63,7 +64,13 @@ enum Phase {
     Created,
     Ready,
     Bound,
+    /// Bound, and the last instruction still owes an access.
+    Midway,
 }
+
+/// A value that is moved out of the way of what is worked on in registers: a
+/// function that returns one gives it memory of its own.
+struct Apart<T>(T);
 
 /// A virtual CPU of AArch64.
 ///
@@ -145,7 +152,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 
     #[inline]
     fn run(&mut self) -> Result<AxVCpuExitReason, VcpuError> {
-        if self.phase != Phase::Bound {
+        if !self.is_bound() {
             return Err(VcpuError::NotBound);
         }
         Ok(self.run_bound())
@@ -154,17 +161,20 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
     fn bind(&mut self) -> Result<(), VcpuError> {
         match self.phase {
             Phase::Created => Err(VcpuError::NotSetUp),
-            Phase::Bound => Err(VcpuError::Bound),
+            Phase::Bound | Phase::Midway => Err(VcpuError::Bound),
             Phase::Ready => {
                 self.hal.load(&self.registers);
-                self.phase = Phase::Bound;
+                self.phase = match self.plan {
+                    None => Phase::Bound,
+                    Some(_) => Phase::Midway,
+                };
                 Ok(())
             }
         }
     }
 
     fn unbind(&mut self) -> Result<(), VcpuError> {
-        if self.phase != Phase::Bound {
+        if !self.is_bound() {
             return Err(VcpuError::NotBound);
         }
         self.hal.save(&mut self.registers);
@@ -202,19 +212,49 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     // once, so that it need not be put together in memory first.
     #[inline(always)]
     pub fn run_bound(&mut self) -> AxVCpuExitReason {
-        assert!(self.phase == Phase::Bound, "only a bound vCPU runs");
-        if let Some(plan) = &self.plan {
-            return plan.next_access();
+        if self.phase != Phase::Bound {
+            return self.next_access().0;
         }
         let exit = self.hal.enter(&mut self.frame);
         if let RawExit::Synchronous(syndrome) = &exit {
             self.esr = syndrome.esr;
         }
-        let reason = decode(&exit, &self.frame);
-        if let AxVCpuExitReason::Injected(exception) = reason {
-            self.inject(exception);
+        match decode(&exit, &self.frame) {
+            AxVCpuExitReason::Injected(exception) => self.injected(Apart(exception)).0,
+            reason => reason,
         }
-        reason
+    }
+
+    /// Delivers an exception that the guest has brought upon itself, and reports it.
+    #[cold]
+    #[inline(never)]
+    fn injected(&mut self, exception: Apart<Exception>) -> Apart<AxVCpuExitReason> {
+        self.inject(exception.0);
+        Apart(AxVCpuExitReason::Injected(exception.0))
+    }
+
+    /// Returns the access that the last instruction still owes.
+    ///
+    /// # Panics
+    /// If the vCPU is not bound.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::expect_used, reason = "`set_plan` keeps plan and phase together")]
+    fn next_access(&self) -> Apart<AxVCpuExitReason> {
+        assert!(self.is_bound(), "only a bound vCPU runs");
+        let plan = self.plan.as_ref();
+        Apart(plan.expect("a vCPU is midway by a plan").next_access())
+    }
+
+    /// Remembers what an instruction still owes.
+    fn set_plan(&mut self, plan: Option<PendingPlan>) {
+        if self.is_bound() {
+            self.phase = match plan {
+                None => Phase::Bound,
+                Some(_) => Phase::Midway,
+            };
+        }
+        self.plan = plan;
     }
 
     /// Returns which vCPU of its VM this is.
@@ -235,7 +275,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     #[inline]
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        self.phase == Phase::Bound
+        matches!(self.phase, Phase::Bound | Phase::Midway)
     }
 
     /// Returns what the guest reads as MPIDR_EL1.
@@ -302,7 +342,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
             ..TrapFrame::default()
         };
         self.frame.set_gpr(0, x0);
-        self.plan = None;
+        self.set_plan(None);
         self.interrupts = InterruptSet::default();
         self.keep_live_controls();
         self.registers.reset();

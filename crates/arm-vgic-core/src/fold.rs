@@ -126,6 +126,7 @@ impl Controller {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
         let spis = touched as u32 >> 1;
         for number in set_bits(spis) {
+            self.note_released(number as usize);
             self.spis_changed(number as usize, 0, &mut folded.kicks);
         }
         if touched >> 32 != 0 {
@@ -208,6 +209,7 @@ impl Controller {
             if spis.bank.deactivate_unlisted(bit) == Returned::PhysicalActive {
                 spis.give_physical_back(bit, folded);
             }
+            self.note_released(index);
             self.spis_changed(index, bit, &mut folded.kicks);
         } else if spis.bank.end_listed(bit) != 0 {
             // Another vCPU has it in hand.

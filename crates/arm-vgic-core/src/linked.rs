@@ -118,6 +118,16 @@ impl Controller {
         IntId::new((*physical).into())
     }
 
+    /// Notes that physical interrupts behind SPIs of bank `index` wait to be
+    /// deactivated, if any do.
+    pub(crate) fn note_released(&mut self, index: usize) {
+        if let Some(spis) = self.shared.spis.get_mut(index)
+            && spis.release(0)
+        {
+            self.released |= 1 << index;
+        }
+    }
+
     /// Adds to `folded` the physical interrupts behind SPIs that a guest has
     /// deactivated by register.
     #[cold]

@@ -2,7 +2,9 @@
 
 use arm_vgic_v3::Group;
 
-use crate::machine::{BOOT, ICACTIVER, ICENABLER, ICPENDR, ISENABLER, ISPENDR, Machine, id};
+use crate::machine::{
+    BOOT, ICACTIVER, ICENABLER, ICPENDR, ISENABLER, ISPENDR, Machine, SECOND, id,
+};
 
 const TIMER: u32 = 27;
 
@@ -122,6 +124,23 @@ fn spi_handed_back_after_its_end_is_not_handed_back_with_the_next_one() {
     machine.set_bit(0, ICACTIVER, 51);
     machine.refresh(BOOT);
     assert_eq!(machine.take_deactivated(), [51]);
+}
+
+#[test]
+fn spis_ended_by_another_vcpu_are_all_handed_back() {
+    let mut machine = Machine::ready(2, 16);
+    machine.cpus[1].set_eoi_mode(true);
+    for spi in 40..52 {
+        machine.route(spi, 1);
+        machine.fire(BOOT, spi);
+        assert_eq!(machine.ack(SECOND), Some(spi));
+        machine.end(SECOND, spi);
+    }
+    machine.gicd(ICACTIVER + 4, u32::MAX);
+    (0..4).for_each(|_| machine.refresh(SECOND));
+    let mut deactivated = machine.take_deactivated();
+    deactivated.sort_unstable();
+    assert!(deactivated.iter().copied().eq(40..52), "{deactivated:?}");
 }
 
 #[test]
