@@ -239,7 +239,10 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// If the vCPU is not bound.
     #[cold]
     #[inline(never)]
-    #[expect(clippy::expect_used, reason = "`set_plan` keeps plan and phase together")]
+    #[expect(
+        clippy::expect_used,
+        reason = "`set_plan` keeps plan and phase together"
+    )]
     fn next_access(&self) -> Apart<AxVCpuExitReason> {
         assert!(self.is_bound(), "only a bound vCPU runs");
         let plan = self.plan.as_ref();
