@@ -233,7 +233,7 @@ fn decode_synchronous(syndrome: Syndrome, frame: &TrapFrame) -> AxVCpuExitReason
         class::WFX if esr & 0b11 == 0b00 => AxVCpuExitReason::WaitForInterrupt,
         class::WFX => AxVCpuExitReason::WaitForEvent,
         class::SMC64 => AxVCpuExitReason::SecureMonitorCall { immediate },
-        class::INSTRUCTION_ABORT => decode_other_abort(syndrome).0,
+        class::INSTRUCTION_ABORT => decode_other_abort(syndrome),
         class::SERROR => AxVCpuExitReason::SError { esr },
         class::ILLEGAL_STATE => AxVCpuExitReason::Injected(Exception::IllegalState),
         class::DATA_ABORT_SAME | class::INSTRUCTION_ABORT_SAME => {
@@ -259,34 +259,27 @@ fn decode_data_abort(syndrome: Syndrome, frame: &TrapFrame) -> AxVCpuExitReason 
         )
         .into()
     } else {
-        decode_other_abort(syndrome).0
+        decode_other_abort(syndrome)
     }
 }
 
-/// A reason that was put together in memory: kept apart from where those of the
-/// hot exits go, which need none.
-struct Apart(AxVCpuExitReason);
-
 #[cold]
-#[inline(never)]
-fn decode_other_abort(syndrome: Syndrome) -> Apart {
+fn decode_other_abort(syndrome: Syndrome) -> AxVCpuExitReason {
     let esr = syndrome.esr;
     let status = esr & syndrome::FAULT_STATUS;
     if ExternalAbort::covers(status) {
-        return Apart(AxVCpuExitReason::ExternalAbort(ExternalAbort::new(
-            &syndrome,
-        )));
+        return AxVCpuExitReason::ExternalAbort(ExternalAbort::new(&syndrome));
     }
     let maintains_cache = syndrome.class() == class::DATA_ABORT
         && esr & (syndrome::CM | syndrome::S1PTW) == syndrome::CM;
     if maintains_cache && syndrome::is_translation_fault(status) {
-        return Apart(AxVCpuExitReason::CacheMaintenance(CacheMaintenance {
+        return AxVCpuExitReason::CacheMaintenance(CacheMaintenance {
             address: syndrome.fault_address(syndrome.far),
             virtual_address: syndrome.far,
             instruction_length: syndrome::instruction_bytes(esr),
-        }));
+        });
     }
-    Apart(AxVCpuExitReason::Stage2Fault(Stage2Fault::new(&syndrome)))
+    AxVCpuExitReason::Stage2Fault(Stage2Fault::new(&syndrome))
 }
 
 #[inline(always)]

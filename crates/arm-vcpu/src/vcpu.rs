@@ -3,7 +3,6 @@
 use vm_contract::{GuestPhysAddr, HostPhysAddr, IntId, VcpuId, VmId};
 
 use crate::controls;
-use crate::exception::Exception;
 use crate::exit::decode;
 use crate::interrupt_set::InterruptSet;
 use crate::{
@@ -64,13 +63,7 @@ enum Phase {
     Created,
     Ready,
     Bound,
-    /// Bound, and the last instruction still owes an access.
-    Midway,
 }
-
-/// A value that is moved out of the way of what is worked on in registers: a
-/// function that returns one gives it memory of its own.
-struct Apart<T>(T);
 
 /// A virtual CPU of AArch64.
 ///
@@ -152,7 +145,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 
     #[inline]
     fn run(&mut self) -> Result<AxVCpuExitReason, VcpuError> {
-        if !self.is_bound() {
+        if self.phase != Phase::Bound {
             return Err(VcpuError::NotBound);
         }
         Ok(self.run_bound())
@@ -161,20 +154,17 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
     fn bind(&mut self) -> Result<(), VcpuError> {
         match self.phase {
             Phase::Created => Err(VcpuError::NotSetUp),
-            Phase::Bound | Phase::Midway => Err(VcpuError::Bound),
+            Phase::Bound => Err(VcpuError::Bound),
             Phase::Ready => {
                 self.hal.load(&self.registers);
-                self.phase = match self.plan {
-                    None => Phase::Bound,
-                    Some(_) => Phase::Midway,
-                };
+                self.phase = Phase::Bound;
                 Ok(())
             }
         }
     }
 
     fn unbind(&mut self) -> Result<(), VcpuError> {
-        if !self.is_bound() {
+        if self.phase != Phase::Bound {
             return Err(VcpuError::NotBound);
         }
         self.hal.save(&mut self.registers);
@@ -212,52 +202,19 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     // once, so that it need not be put together in memory first.
     #[inline(always)]
     pub fn run_bound(&mut self) -> AxVCpuExitReason {
-        if self.phase != Phase::Bound {
-            return self.next_access().0;
+        assert!(self.phase == Phase::Bound, "only a bound vCPU runs");
+        if let Some(plan) = &self.plan {
+            return plan.next_access();
         }
         let exit = self.hal.enter(&mut self.frame);
         if let RawExit::Synchronous(syndrome) = &exit {
             self.esr = syndrome.esr;
         }
-        match decode(&exit, &self.frame) {
-            AxVCpuExitReason::Injected(exception) => self.injected(Apart(exception)).0,
-            reason => reason,
+        let reason = decode(&exit, &self.frame);
+        if let AxVCpuExitReason::Injected(exception) = reason {
+            self.inject(exception);
         }
-    }
-
-    /// Delivers an exception that the guest has brought upon itself, and reports it.
-    #[cold]
-    #[inline(never)]
-    fn injected(&mut self, exception: Apart<Exception>) -> Apart<AxVCpuExitReason> {
-        self.inject(exception.0);
-        Apart(AxVCpuExitReason::Injected(exception.0))
-    }
-
-    /// Returns the access that the last instruction still owes.
-    ///
-    /// # Panics
-    /// If the vCPU is not bound.
-    #[cold]
-    #[inline(never)]
-    #[expect(
-        clippy::expect_used,
-        reason = "`set_plan` keeps plan and phase together"
-    )]
-    fn next_access(&self) -> Apart<AxVCpuExitReason> {
-        assert!(self.is_bound(), "only a bound vCPU runs");
-        let plan = self.plan.as_ref();
-        Apart(plan.expect("a vCPU is midway by a plan").next_access())
-    }
-
-    /// Remembers what an instruction still owes.
-    fn set_plan(&mut self, plan: Option<PendingPlan>) {
-        if self.is_bound() {
-            self.phase = match plan {
-                None => Phase::Bound,
-                Some(_) => Phase::Midway,
-            };
-        }
-        self.plan = plan;
+        reason
     }
 
     /// Returns which vCPU of its VM this is.
@@ -278,7 +235,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     #[inline]
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        matches!(self.phase, Phase::Bound | Phase::Midway)
+        self.phase == Phase::Bound
     }
 
     /// Returns what the guest reads as MPIDR_EL1.
@@ -345,7 +302,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
             ..TrapFrame::default()
         };
         self.frame.set_gpr(0, x0);
-        self.set_plan(None);
+        self.plan = None;
         self.interrupts = InterruptSet::default();
         self.keep_live_controls();
         self.registers.reset();

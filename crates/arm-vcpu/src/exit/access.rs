@@ -257,7 +257,7 @@ pub(super) enum DataAccess {
 }
 
 /// Reads the ISS of a data abort that is no cache maintenance.
-#[inline(always)]
+#[inline]
 pub(super) fn data_access(
     esr: u64,
     virtual_address: u64,

@@ -2,7 +2,7 @@
 
 use vm_contract::GuestMemory;
 
-use super::{Aarch64VCpu, Phase};
+use super::Aarch64VCpu;
 use crate::exception::{AbortStatus, Exception};
 use crate::exit::instruction_length;
 use crate::instruction::{AccessPlan, Element, decode_access};
@@ -32,6 +32,8 @@ impl PendingPlan {
     }
 
     /// Returns the access that is due, as an exit.
+    #[cold]
+    #[inline(never)]
     pub(super) const fn next_access(&self) -> AxVCpuExitReason {
         self.next_element().as_exit()
     }
@@ -52,7 +54,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// guest.
     #[inline]
     pub fn complete_read(&mut self, read: MmioRead, value: u64) {
-        if self.phase == Phase::Midway {
+        if self.plan.is_some() {
             return self.advance_plan(value);
         }
         self.frame
@@ -64,7 +66,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// accesses, only the second ends it.
     #[inline]
     pub fn complete_write(&mut self, write: MmioWrite) {
-        if self.phase == Phase::Midway {
+        if self.plan.is_some() {
             return self.advance_plan(0);
         }
         self.frame.step(write.instruction_length());
@@ -89,9 +91,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// access is dropped.
     #[inline]
     pub fn skip_instruction(&mut self) {
-        if self.phase == Phase::Midway {
-            self.set_plan(None);
-        }
+        self.plan = None;
         self.frame.step(instruction_length(self.esr));
     }
 
@@ -117,7 +117,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
                     Ok(plan) => {
                         let pending = PendingPlan::new(plan);
                         let first = pending.next_access();
-                        self.set_plan(Some(pending));
+                        self.plan = Some(pending);
                         return Some(first);
                     }
                     Err(error) => error.exception(&access)?,
@@ -156,17 +156,15 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// Ends one access of a plan, and with the last one the instruction.
     #[cold]
     fn advance_plan(&mut self, value: u64) {
-        let pending = self.plan.take();
-        self.set_plan(None);
-        let Some(pending) = pending else {
+        let Some(pending) = self.plan.take() else {
             return;
         };
         let loaded = match (pending.first, pending.plan.second()) {
             (None, Some(_)) => {
-                self.set_plan(Some(PendingPlan {
+                self.plan = Some(PendingPlan {
                     first: Some(value),
                     ..pending
-                }));
+                });
                 return;
             }
             (None, None) => [value, 0],

@@ -11,7 +11,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// should the guest return to it.
     #[cold]
     pub fn inject(&mut self, exception: Exception) {
-        self.set_plan(None);
+        self.plan = None;
         let mut registers = ExceptionRegisters {
             esr: 0,
             far: self.read(LiveRegister::FarEl1),
