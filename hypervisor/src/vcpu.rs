@@ -209,7 +209,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
     fn take_back<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, then: AfterFold) {
         let Self { arch, vm, id, .. } = self;
         let id = *id;
-        let (folded, withdrawn) = vm.with_vgic(Some(id), |vgic| {
+        // If the vCPU has to be folded once more, it needs an interrupt like any
+        // other: it has just looked, and would enter the guest first.
+        let (folded, withdrawn) = vm.with_vgic(None, |vgic| {
             let folded = match then {
                 AfterFold::Save => vgic.save(id, cpu.ich()),
                 AfterFold::Nothing => {

@@ -15,8 +15,10 @@ use crate::regs::{hcr, vmcr};
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use = "vCPUs wait for kicks and physical interrupts for deactivation"]
 pub struct Folded {
-    /// Other vCPUs that got something to deliver. The folded one is not among
-    /// them: it must be flushed anyhow before it runs again.
+    /// Other vCPUs that got something to deliver. The folded one must be flushed
+    /// anyhow before it runs again: it is among them only if it has to be folded once
+    /// more, because more physical interrupts are to be deactivated than one fold
+    /// reports.
     pub kicks: Kicks,
     /// Up to four physical INTIDs of 16 bits; zero is none.
     deactivate: u64,
@@ -79,7 +81,7 @@ impl Controller {
             }
             self.take_all_back(vcpu, ich, folded);
             if self.released != 0 {
-                self.hand_back_released(folded);
+                self.hand_back_released(vcpu, folded);
             }
         }
     }

@@ -122,22 +122,25 @@ impl Controller {
     /// deactivated, if any do.
     pub(crate) fn note_released(&mut self, index: usize) {
         if let Some(spis) = self.shared.spis.get_mut(index)
-            && spis.release(0)
+            && spis.has_released()
         {
             self.released |= 1 << index;
         }
     }
 
-    /// Adds to `folded` the physical interrupts behind SPIs that a guest has
-    /// deactivated by register.
+    /// Adds to `folded`, of `vcpu`, the physical interrupts behind SPIs that wait to be
+    /// deactivated. If there are more than it has room for, the vCPU is kicked.
     #[cold]
-    pub(crate) fn hand_back_released(&mut self, folded: &mut Folded) {
+    pub(crate) fn hand_back_released(&mut self, vcpu: VcpuId, folded: &mut Folded) {
         for index in crate::set_bits(self.released) {
             if let Some(spis) = self.shared.spis.get_mut(index as usize)
                 && spis.hand_back_released(folded)
             {
                 self.released &= !(1 << index);
             }
+        }
+        if self.released != 0 {
+            folded.kicks.insert(vcpu);
         }
     }
 }

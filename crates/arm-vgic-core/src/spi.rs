@@ -178,6 +178,11 @@ impl SpiBank {
     /// whether their physical interrupts wait to be deactivated.
     pub(crate) fn release(&mut self, bits: u32) -> bool {
         self.released |= self.bank.unlink(bits);
+        self.has_released()
+    }
+
+    /// Tells whether physical interrupts wait to be deactivated.
+    pub(crate) fn has_released(&self) -> bool {
         self.released != 0
     }
 
