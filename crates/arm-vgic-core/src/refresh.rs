@@ -39,6 +39,9 @@ impl Controller {
         }
         if self.released == 0 && !one.interface.is_overflowed() {
             self.mend(vcpu, ich, folded);
+            if self.released != 0 {
+                self.hand_back_released(vcpu, folded);
+            }
             if let Some(one) = self.vcpus.get_mut(vcpu.index())
                 && one.interface.claims.fit(one.interface.free())
             {
