@@ -9,6 +9,7 @@ use arm_vcpu::{AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, UndecodedAccess}
 
 use crate::cpu::Cpu;
 use crate::smccc::{self, Answer, Call, NOT_SUPPORTED};
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Why a VM cannot go on.
@@ -44,34 +45,55 @@ pub enum Outcome {
 #[inline]
 pub fn dispatch<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Outcome {
     match exit {
-        Exit::Hypercall { immediate } => call(vcpu, immediate),
+        Exit::Hypercall { immediate } => {
+            vcpu.exits.reason = Reason::Hypercall;
+            call(vcpu, immediate)
+        }
         Exit::MmioRead(read) => mmio::read(cpu, vcpu, read),
         Exit::MmioWrite(write) => mmio::write(cpu, vcpu, write),
         Exit::SystemRegisterRead(read) => system_register::read(cpu, vcpu, read),
         Exit::SystemRegisterWrite(write) => system_register::write(cpu, vcpu, write),
         Exit::ExternalInterrupt | Exit::FastInterrupt => interrupt::take(cpu, vcpu),
         Exit::WaitForInterrupt => {
+            vcpu.exits.reason = Reason::WaitForInterrupt;
             vcpu.arch.skip_instruction();
             Outcome::Block
         }
         Exit::WaitForEvent => {
+            vcpu.exits.reason = Reason::WaitForEvent;
             vcpu.arch.skip_instruction();
             Outcome::Yield
         }
         // HVC has stepped over itself; SMC, trapped before it could, has not.
         Exit::SecureMonitorCall { immediate } => {
+            vcpu.exits.reason = Reason::SecureMonitorCall;
             vcpu.arch.skip_instruction();
             call(vcpu, immediate)
         }
-        Exit::UndecodedAccess(access) => undecoded(cpu, vcpu, access),
-        Exit::Stage2Fault(refusal) => fault::refused(cpu, vcpu, refusal),
+        Exit::UndecodedAccess(access) => {
+            let outcome = undecoded(cpu, vcpu, access);
+            vcpu.exits.reason = Reason::Undecoded;
+            outcome
+        }
+        Exit::Stage2Fault(refusal) => {
+            let outcome = fault::refused(cpu, vcpu, refusal);
+            vcpu.exits.reason = Reason::Stage2Fault;
+            outcome
+        }
         Exit::CacheMaintenance(_) => {
+            vcpu.exits.reason = Reason::CacheMaintenance;
             vcpu.arch.skip_instruction();
             Outcome::Resume
         }
-        Exit::ExternalAbort(abort) => fault::external(vcpu, &abort),
-        Exit::SError { esr } => Outcome::Fault(VmFault::SError(esr)),
-        exit => fault::other(&exit),
+        Exit::ExternalAbort(abort) => {
+            vcpu.exits.reason = Reason::ExternalAbort;
+            fault::external(vcpu, &abort)
+        }
+        Exit::SError { esr } => {
+            vcpu.exits.reason = Reason::SError;
+            Outcome::Fault(VmFault::SError(esr))
+        }
+        exit => fault::other(vcpu, &exit),
     }
 }
 

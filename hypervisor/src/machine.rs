@@ -19,6 +19,7 @@ use crate::console::{self, Console};
 use crate::cpu::{Machine, PcpuId};
 use crate::lock::{RankedLock, rank};
 use crate::sched::{CpuSet, Cpus, Inbox, Message, Moving, place};
+use crate::telemetry::Telemetry;
 use crate::vcpu::Vcpu;
 use crate::vm::power::{Phase, StopReason};
 use crate::vm::{BuildError, Vm, VmBuilder};
@@ -157,6 +158,7 @@ pub struct Hypervisor<H: AxVCpuHal> {
     inboxes: Vec<Inbox<H>>,
     hal: Box<dyn Fn(VmId, VcpuId) -> H + Send + Sync>,
     slice_ticks: u64,
+    telemetry: Telemetry,
     /// VMs that exist, and one more while the machine starts.
     live: AtomicUsize,
     any_fault: AtomicBool,
@@ -173,6 +175,11 @@ impl<H: AxVCpuHal> Hypervisor<H> {
             .collect();
         let mut places = place(&configs, parts.cpu_count).into_iter();
         let capacity = configs.iter().map(|config| config.cpus as usize + 1).sum();
+        let vcpu_counts = parts.vms.iter().map(|(_, config)| {
+            let vcpus = config.as_ref().map_or(0, |config| config.cpus);
+            vcpus as usize
+        });
+        let telemetry = Telemetry::new(vcpu_counts);
         let slots = (0..).map(VmId::new).zip(parts.vms);
         let slots = slots.map(|(id, (name, config))| {
             let absence = match &config {
@@ -193,6 +200,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
             builder: parts.builder,
             hal: parts.hal,
             slice_ticks: machine.ticks_per_second() * parts.slice_ms / 1000,
+            telemetry,
             live: AtomicUsize::new(1),
             any_fault: AtomicBool::new(false),
         }
@@ -237,6 +245,12 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     #[must_use]
     pub fn machine(&self) -> &'static dyn Machine {
         self.builder.machine
+    }
+
+    /// Returns what is counted and recorded about the vCPUs.
+    #[must_use]
+    pub const fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Returns how long a vCPU runs while others wait, in counter ticks.
@@ -300,7 +314,10 @@ impl<H: AxVCpuHal> Hypervisor<H> {
         let vm = Arc::new(self.builder.build(slot.id, config, cpu_sets)?);
         let vcpus = vm
             .vcpus()
-            .map(|id| Vcpu::new(Arc::clone(&vm), id, (self.hal)(slot.id, id)))
+            .map(|id| {
+                let exits = self.telemetry.recorder(slot.id, id);
+                Vcpu::new(Arc::clone(&vm), id, (self.hal)(slot.id, id), exits)
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(BuildError::from)?;
         self.live.fetch_add(1, Ordering::AcqRel);

@@ -11,9 +11,9 @@ use dtb_platform::layout;
 use vm_contract::VcpuId;
 
 use crate::cpu::Cpu;
-use crate::history::History;
 use crate::physical_timer::PhysicalTimer;
 use crate::sched::Rest;
+use crate::telemetry::{Moment, Recorder};
 use crate::vm::Vm;
 use crate::vm::bus::WindowHint;
 use crate::vm::mailbox::VcpuMailbox;
@@ -47,8 +47,8 @@ pub struct Vcpu<H: AxVCpuHal> {
     pub(crate) vm: Arc<Vm>,
     /// The device that the guest used last.
     pub(crate) window: WindowHint,
-    /// The last exits, for reports.
-    pub(crate) history: History,
+    /// What is known about its exits.
+    pub(crate) exits: Recorder,
     id: VcpuId,
     /// When others want the CPU.
     turn_end: Option<u64>,
@@ -59,11 +59,11 @@ pub struct Vcpu<H: AxVCpuHal> {
 }
 
 impl<H: AxVCpuHal> Vcpu<H> {
-    /// Creates vCPU `id` of `vm`, which is off.
+    /// Creates vCPU `id` of `vm`, which is off. Its exits are recorded by `exits`.
     ///
     /// # Errors
     /// [`VcpuError`] if the CPU cannot run it.
-    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H) -> Result<Box<Self>, VcpuError> {
+    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H, exits: Recorder) -> Result<Box<Self>, VcpuError> {
         let facts = vm.vcpu_facts();
         let mpidr = vm
             .affinities()
@@ -89,7 +89,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
             physical_timer: PhysicalTimer::default(),
             alarm: None,
             window: WindowHint::default(),
-            history: History::default(),
+            exits,
             vm,
             id,
             turn_end: None,
@@ -179,6 +179,21 @@ impl<H: AxVCpuHal> Vcpu<H> {
             cpu.deactivate(physical);
         }
         Ok(())
+    }
+
+    /// Notes that the guest has just been left.
+    #[inline(always)]
+    pub(crate) fn begin_exit<C: Cpu<Hal = H>>(&self, cpu: &C) -> Moment {
+        Moment {
+            ticks: cpu.now_ticks(),
+            pc: self.arch.pc(),
+        }
+    }
+
+    /// Records an exit that is answered.
+    #[inline(always)]
+    pub(crate) fn end_exit<C: Cpu<Hal = H>>(&mut self, cpu: &C, began: Moment) {
+        self.exits.record(began, cpu.now_ticks());
     }
 
     /// Brings list registers and interrupt controller in step: what the guest

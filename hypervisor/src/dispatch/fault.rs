@@ -8,6 +8,7 @@ use vm_contract::Access;
 
 use super::{Outcome, VmFault, mmio, undecoded};
 use crate::cpu::Cpu;
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Answers an access that stage 2 refused.
@@ -71,7 +72,11 @@ fn abort<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, access: Access, far: u64) -> Outcome 
 /// If EL2 itself faulted: no guest can cause that.
 #[cold]
 #[expect(clippy::panic, reason = "the hypervisor itself is broken")]
-pub(super) fn other(exit: &Exit) -> Outcome {
+pub(super) fn other<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, exit: &Exit) -> Outcome {
+    vcpu.exits.reason = match exit {
+        Exit::Injected(_) => Reason::Injected,
+        _ => Reason::Other,
+    };
     if let Exit::HypervisorFault(syndrome) = exit {
         panic!("EL2 faulted on a guest's exit path: {syndrome:x?}");
     }

@@ -10,6 +10,7 @@ use vm_contract::{AccessError, DeviceContext, GuestPhysAddr, IntId, VcpuId, Widt
 
 use super::Outcome;
 use crate::cpu::Cpu;
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 use crate::vm::Line;
 use crate::vm::bus::{Hit, SharedDevice, Target};
@@ -23,6 +24,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
     let id = vcpu.id();
     let value = match find(vcpu, address, width) {
         Place::Vgic(frame, offset) => {
+            vcpu.exits.reason = Reason::VgicRead;
             let value = vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
                 (vgic.read(id, frame, offset, width), Kicks::NONE)
             });
@@ -31,12 +33,26 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
             }
             value
         }
-        Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
-            device.read(context, hit.offset, width)
-        }),
-        Place::Its(offset) => vcpu.vm.its_read(id, offset, width),
-        Place::Empty | Place::CpuInterface(_) => Ok(0),
+        Place::Device(hit) => {
+            vcpu.exits.reason = Reason::DeviceRead;
+            device_access(cpu, vcpu, hit, |device, context| {
+                device.read(context, hit.offset, width)
+            })
+        }
+        Place::Its(offset) => {
+            vcpu.exits.reason = Reason::ItsRead;
+            vcpu.vm.its_read(id, offset, width)
+        }
+        Place::CpuInterface(_) => {
+            vcpu.exits.reason = Reason::VgicRead;
+            Ok(0)
+        }
+        Place::Empty => {
+            vcpu.exits.reason = Reason::NothingRead;
+            Ok(0)
+        }
         Place::Nothing => {
+            vcpu.exits.reason = Reason::NothingRead;
             let far = Some(read.virtual_address());
             vcpu.arch.inject_data_abort(far, false);
             return Outcome::Resume;
@@ -55,6 +71,7 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
     let id = vcpu.id();
     let _refused = match find(vcpu, address, width) {
         Place::Vgic(frame, offset) => {
+            vcpu.exits.reason = Reason::VgicWrite;
             let written = vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
                 match vgic.write(id, frame, offset, width, value) {
                     Ok(kicks) => (Ok(()), kicks),
@@ -66,23 +83,34 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
             }
             written
         }
-        Place::Its(offset) => match vcpu.vm.its_write(id, offset, width, value) {
-            Ok(Left::Work) => return Outcome::Resume,
-            written => written.map(|_| ()),
-        },
-        Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
-            device.write(context, hit.offset, width, value)
-        }),
+        Place::Its(offset) => {
+            vcpu.exits.reason = Reason::ItsWrite;
+            match vcpu.vm.its_write(id, offset, width, value) {
+                Ok(Left::Work) => return Outcome::Resume,
+                written => written.map(|_| ()),
+            }
+        }
+        Place::Device(hit) => {
+            vcpu.exits.reason = Reason::DeviceWrite;
+            device_access(cpu, vcpu, hit, |device, context| {
+                device.write(context, hit.offset, width, value)
+            })
+        }
         Place::CpuInterface(offset) => {
+            vcpu.exits.reason = Reason::VgicWrite;
             vcpu.deactivate_interrupt(cpu, |vgic, id| {
                 vgic.write_cpu_interface(id, offset, width, value)
             });
             Ok(())
         }
-        Place::Empty => Ok(()),
+        Place::Empty => {
+            vcpu.exits.reason = Reason::NothingWrite;
+            Ok(())
+        }
         // Firmware lies in read-only memory, which ignores writes.
         Place::Nothing if vcpu.vm.ram().contains(address) => Ok(()),
         Place::Nothing => {
+            vcpu.exits.reason = Reason::NothingWrite;
             let far = Some(write.virtual_address());
             vcpu.arch.inject_data_abort(far, true);
             return Outcome::Resume;
