@@ -36,9 +36,7 @@ pub(super) fn write<C: Cpu>(
         return Outcome::Resume;
     }
     if let Some(sgi) = sgi {
-        let id = vcpu.id();
-        vcpu.vm()
-            .with_vgic(Some(id), |vgic| ((), vgic.send_sgi(id, sgi, value)));
+        vcpu.send_sgi(cpu, sgi, value);
     } else if is_of_gic {
         vcpu.deactivate_interrupt(cpu, |vgic, id| vgic.deactivate(id, value));
     } else if vcpu.physical_timer.write(register, value, cpu.now_ticks()) {
