@@ -336,7 +336,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     /// Has the CPU of a VM's first vCPU start the VM.
     fn send_boot(&self, vm: Arc<Vm>) {
         let mailbox = vm.mailbox(VcpuId::new(0));
-        if let Some(home) = mailbox.map(crate::vm::mailbox::VcpuMailbox::home) {
+        if let Some(home) = mailbox.map(|mailbox| mailbox.home()) {
             self.send(home, Message::Boot(vm));
         }
     }

@@ -81,6 +81,8 @@ pub struct Aarch64VCpu<H> {
     vm: VmId,
     id: VcpuId,
     ids: IdRegisters,
+    /// `ids` shows the GIC's system registers.
+    has_gic_registers: bool,
     registers: GuestSystemRegisters,
 }
 
@@ -102,6 +104,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
             hal: config.hal,
             vm,
             id: vcpu,
+            has_gic_registers: controls::shows_gic_registers(&ids),
             ids,
             registers,
         })
@@ -128,6 +131,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         self.require_unbound()?;
         let kept = self.registers.controls;
         self.ids = config.id_registers;
+        self.has_gic_registers = controls::shows_gic_registers(&self.ids);
         self.registers = GuestSystemRegisters::new(self.hal.features(), &self.ids);
         let controls = &mut self.registers.controls;
         controls.vmpidr = kept.vmpidr;

@@ -11,6 +11,7 @@ use crate::vgic::Vgic;
 
 impl Vgic {
     /// Reads from the GICD frame.
+    #[inline]
     pub(crate) fn read_distributor(
         &self,
         asker: VcpuId,
@@ -40,6 +41,7 @@ impl Vgic {
     }
 
     /// Writes to the GICD frame.
+    #[inline]
     pub(crate) fn write_distributor(
         &mut self,
         asker: VcpuId,

@@ -78,12 +78,14 @@ pub struct Vgic {
 impl Deref for Vgic {
     type Target = Controller;
 
+    #[inline]
     fn deref(&self) -> &Controller {
         &self.core
     }
 }
 
 impl DerefMut for Vgic {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Controller {
         &mut self.core
     }
@@ -187,6 +189,7 @@ impl Vgic {
     /// [`AccessError::NoDevice`] beyond the frame, [`AccessError::Misaligned`],
     /// and [`AccessError::InvalidWidth`] for widths that the register at the
     /// offset does not take. All are the guest's doing.
+    #[inline]
     pub fn read(
         &mut self,
         asker: VcpuId,
@@ -206,6 +209,7 @@ impl Vgic {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
+    #[inline]
     pub fn write(
         &mut self,
         asker: VcpuId,
@@ -227,6 +231,7 @@ impl Vgic {
     /// [`flush`](Controller::flush) after it. All other registers are right
     /// without.
     #[must_use]
+    #[inline]
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         let register = match frame {
             Frame::Distributor => IrqRegister::decode(offset),
@@ -269,6 +274,7 @@ impl Vgic {
         })
     }
 
+    #[inline]
     fn check_access(
         &self,
         asker: VcpuId,

@@ -14,7 +14,7 @@ pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
     let outcome = match interrupt {
         PhysicalInterrupt::VirtualTimer => {
             vcpu.exits.reason = Reason::VirtualTimer;
-            vcpu.virtual_timer_fired();
+            vcpu.take_virtual_timer(cpu);
             return Outcome::Resume;
         }
         PhysicalInterrupt::Kick => {

@@ -40,9 +40,7 @@ pub(super) fn write<C: Cpu>(
     }
     if let Some(sgi) = sgi {
         vcpu.exits.reason = Reason::Sgi;
-        let id = vcpu.id();
-        vcpu.vm()
-            .with_vgic(Some(id), |vgic| ((), vgic.send_sgi(id, sgi, value)));
+        vcpu.send_sgi(cpu, sgi, value);
     } else if is_of_gic {
         vcpu.exits.reason = Reason::Deactivation;
         vcpu.deactivate_interrupt(cpu, |vgic, id| vgic.deactivate(id, value));

@@ -2,7 +2,7 @@
 
 use core::ops::{Deref, DerefMut};
 
-use arm_vgic_core::{Controller, Folded, Kicks};
+use arm_vgic_core::{Controller, Folded, IchRegs, Kicks};
 use arm_vgic_v3::SgiRegister;
 use thiserror::Error;
 use vm_contract::{AccessError, HostPhysAddr, VcpuId, Width};
@@ -156,6 +156,23 @@ impl Vgic {
         match self {
             Self::V2(_) => Kicks::NONE,
             Self::V3(vgic) => vgic.send_sgi(sender, register, value),
+        }
+    }
+
+    /// Sends an SGI from `sender` to itself, by system register, if its list register
+    /// needs no more than to be filled again.
+    #[inline]
+    #[must_use]
+    pub fn send_sgi_again(
+        &self,
+        sender: VcpuId,
+        register: SgiRegister,
+        value: u64,
+        ich: &mut impl IchRegs,
+    ) -> bool {
+        match self {
+            Self::V2(_) => false,
+            Self::V3(vgic) => vgic.send_sgi_again(sender, register, value, ich),
         }
     }
 
