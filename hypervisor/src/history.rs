@@ -11,18 +11,18 @@ const LENGTH: usize = 8;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History {
     entries: [Option<(u64, Reason)>; LENGTH],
-    /// Where the next one goes.
-    next: usize,
+    /// How many there were; says where the next one goes.
+    count: usize,
 }
 
 impl History {
     /// Remembers an exit that the guest made at `pc`.
     #[inline(always)]
     pub fn record(&mut self, pc: u64, reason: Reason) {
-        if let Some(entry) = self.entries.get_mut(self.next) {
+        if let Some(entry) = self.entries.get_mut(self.count % LENGTH) {
             *entry = Some((pc, reason));
         }
-        self.next = (self.next + 1) % LENGTH;
+        self.count = self.count.wrapping_add(1);
     }
 }
 
@@ -30,7 +30,7 @@ impl History {
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "last exits:")?;
-        let newest_first = (1..=LENGTH).map(|back| (self.next + LENGTH - back) % LENGTH);
+        let newest_first = (1..=LENGTH).map(|back| self.count.wrapping_sub(back) % LENGTH);
         for (pc, reason) in newest_first.filter_map(|n| *self.entries.get(n)?) {
             write!(f, "\n  {pc:016x}  {}", reason.text())?;
         }

@@ -4,6 +4,7 @@
 //! while it has no guest loaded and holds no lock.
 
 mod command;
+mod exits;
 mod tables;
 
 use arm_vcpu::AxVCpuHal;
@@ -47,6 +48,11 @@ fn execute<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, command: Command) {
         Command::Vms => tables::vms(hypervisor),
         Command::Vcpus => tables::vcpus(hypervisor),
         Command::Stats => tables::stats(hypervisor),
+        Command::Exits(vm) => {
+            if let Err(error) = exits::print(hypervisor, VmId::new(vm)) {
+                console.print(format_args!("VM {vm}: {error}"));
+            }
+        }
         Command::Mem => tables::mem(hypervisor),
         Command::Irq(vm) => {
             if let Err(error) = tables::irq(hypervisor, VmId::new(vm)) {

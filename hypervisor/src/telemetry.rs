@@ -34,9 +34,15 @@ impl Telemetry {
         }
     }
 
-    /// Returns the counters of a vCPU.
-    #[must_use]
-    pub fn counters(&self, vm: VmId, vcpu: VcpuId) -> Option<&Arc<ExitCounters>> {
+    /// Returns the counters of the vCPUs of a VM, in the order of their numbers.
+    pub fn of_vm(&self, vm: VmId) -> impl Iterator<Item = (VcpuId, &ExitCounters)> {
+        let counters = self.counters.get(usize::from(vm.raw()));
+        let counters = counters.into_iter().flatten();
+        let numbers = (0..).map(VcpuId::new);
+        numbers.zip(counters.map(Arc::as_ref))
+    }
+
+    fn counters(&self, vm: VmId, vcpu: VcpuId) -> Option<&Arc<ExitCounters>> {
         self.counters.get(usize::from(vm.raw()))?.get(vcpu.index())
     }
 

@@ -211,7 +211,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     #[inline(always)]
     pub(crate) fn begin_exit<C: Cpu<Hal = H>>(&self, cpu: &C) -> Moment {
         Moment {
-            ticks: cpu.now_ticks(),
+            ticks: cpu.glance_at_ticks(),
             pc: self.arch.pc(),
         }
     }
@@ -219,7 +219,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// Records an exit that is answered.
     #[inline(always)]
     pub(crate) fn end_exit<C: Cpu<Hal = H>>(&mut self, cpu: &C, began: Moment) {
-        self.exits.record(began, cpu.now_ticks());
+        self.exits.record(began, cpu.glance_at_ticks());
     }
 
     /// Brings list registers and interrupt controller in step: what the guest

@@ -68,6 +68,11 @@ impl<G: CpuGic> Cpu for El2Cpu<G> {
         counter()
     }
 
+    #[inline(always)]
+    fn glance_at_ticks(&self) -> u64 {
+        CNTPCT_EL0.get()
+    }
+
     fn set_deadline(&mut self, deadline_ticks: Option<u64>) {
         if self.deadline == deadline_ticks {
             return;

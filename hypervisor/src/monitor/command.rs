@@ -1,11 +1,12 @@
 //! What can be typed to the monitor.
 
 /// What the monitor can do, for its user.
-pub(super) const HELP: [&str; 11] = [
+pub(super) const HELP: [&str; 12] = [
     "help           this list",
     "vms            the VMs and what they are doing",
     "vcpus          the vCPUs: where they are, where they may run, what they do",
     "stats          the time that each vCPU has run and waited, and each CPU's load",
+    "stats N        why the vCPUs of VM N left the guest, how often, and what it cost",
     "mem            free memory, and what each VM has of it",
     "pause N        halts VM N; its clock stands still",
     "resume N       lets VM N go on",
@@ -23,6 +24,7 @@ pub(super) enum Command {
     Vms,
     Vcpus,
     Stats,
+    Exits(u16),
     Mem,
     Pause(u16),
     Resume(u16),
@@ -51,15 +53,19 @@ impl Command {
         let Some(name) = words.next() else {
             return Ok(Self::Nothing);
         };
-        let mut vm = || {
-            let number = words.next().and_then(|word| word.parse().ok());
+        let number = |word: Option<&str>| {
+            let number = word.and_then(|word| word.parse().ok());
             number.ok_or(ParseError::NoVm(name))
         };
+        let mut vm = || number(words.next());
         let command = match name {
             "help" | "?" => Self::Help,
             "vms" => Self::Vms,
             "vcpus" => Self::Vcpus,
-            "stats" => Self::Stats,
+            "stats" => match words.next() {
+                Some(word) => Self::Exits(number(Some(word))?),
+                None => Self::Stats,
+            },
             "mem" => Self::Mem,
             "pause" => Self::Pause(vm()?),
             "resume" => Self::Resume(vm()?),
@@ -91,6 +97,8 @@ mod tests {
             ("  vms ", Command::Vms),
             ("restart 12", Command::Restart(12)),
             ("irq 1", Command::Irq(1)),
+            ("stats", Command::Stats),
+            ("stats 2", Command::Exits(2)),
             ("log debug", Command::Log(log::LevelFilter::Debug)),
         ] {
             assert_eq!(Command::parse(line), Ok(command));
@@ -98,6 +106,8 @@ mod tests {
         for (line, error) in [
             ("vmss", "vmss: no such command; try help"),
             ("stop", "stop wants the number of a VM"),
+            ("stats x", "stats wants the number of a VM"),
+            ("stats 1 2", "2: too much on this line"),
             ("stop x", "stop wants the number of a VM"),
             ("pause 70000", "pause wants the number of a VM"),
             (
