@@ -158,7 +158,7 @@ pub struct Hypervisor<H: AxVCpuHal> {
     inboxes: Vec<Inbox<H>>,
     hal: Box<dyn Fn(VmId, VcpuId) -> H + Send + Sync>,
     slice_ticks: u64,
-    telemetry: Telemetry,
+    telemetry: Arc<Telemetry>,
     /// VMs that exist, and one more while the machine starts.
     live: AtomicUsize,
     any_fault: AtomicBool,
@@ -175,11 +175,13 @@ impl<H: AxVCpuHal> Hypervisor<H> {
             .collect();
         let mut places = place(&configs, parts.cpu_count).into_iter();
         let capacity = configs.iter().map(|config| config.cpus as usize + 1).sum();
-        let vcpu_counts = parts.vms.iter().map(|(_, config)| {
+        let machine = parts.builder.machine;
+        let planned = parts.vms.iter().map(|(name, config)| {
             let vcpus = config.as_ref().map_or(0, |config| config.cpus);
-            vcpus as usize
+            (name.clone(), vcpus as usize)
         });
-        let telemetry = Telemetry::new(vcpu_counts);
+        let frequency = machine.ticks_per_second();
+        let telemetry = Telemetry::new(planned.collect(), parts.cpu_count, frequency);
         let slots = (0..).map(VmId::new).zip(parts.vms);
         let slots = slots.map(|(id, (name, config))| {
             let absence = match &config {
@@ -193,14 +195,13 @@ impl<H: AxVCpuHal> Hypervisor<H> {
                 state: RankedLock::new(SlotState::Absent(absence)),
             }
         });
-        let machine = parts.builder.machine;
         Self {
             slots: slots.collect(),
             inboxes: (0..parts.cpu_count).map(|_| Inbox::new(capacity)).collect(),
             builder: parts.builder,
             hal: parts.hal,
-            slice_ticks: machine.ticks_per_second() * parts.slice_ms / 1000,
-            telemetry,
+            slice_ticks: frequency * parts.slice_ms / 1000,
+            telemetry: Arc::new(telemetry),
             live: AtomicUsize::new(1),
             any_fault: AtomicBool::new(false),
         }
@@ -249,7 +250,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
 
     /// Returns what is counted and recorded about the vCPUs.
     #[must_use]
-    pub const fn telemetry(&self) -> &Telemetry {
+    pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }
 

@@ -63,6 +63,10 @@ fn execute<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, command: Command) {
         Command::Resume(vm) => tell(vm, hypervisor.resume(VmId::new(vm)), "goes on"),
         Command::Restart(vm) => tell(vm, hypervisor.restart(VmId::new(vm)), "starts anew"),
         Command::Stop(vm) => tell(vm, hypervisor.stop(VmId::new(vm)), "stops"),
+        Command::Trace(on) => match hypervisor.telemetry().set_tracing(on) {
+            Ok(()) => console.print(format_args!("tracing: {}", if on { "on" } else { "off" })),
+            Err(error) => console.print(format_args!("tracing cannot be switched on: {error}")),
+        },
         Command::Log(level) => {
             log::set_max_level(level);
             console.print(format_args!("log level: {level}"));

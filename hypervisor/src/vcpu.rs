@@ -176,6 +176,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// [`VcpuError`] if it is loaded already.
     pub fn load<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) -> Result<(), VcpuError> {
         self.arch.bind()?;
+        cpu.ich().trace().clear();
         let id = self.id;
         let timer_in_flight = self.vm.with_vgic(Some(id), |vgic| {
             let in_flight = vgic.link(id, layout::TIMER.virt);
@@ -185,6 +186,10 @@ impl<H: AxVCpuHal> Vcpu<H> {
         // While the guest has the interrupt in hand, the CPU must not signal it.
         if let Some(physical) = timer_in_flight {
             cpu.activate(physical);
+        }
+        if self.exits.is_traced() {
+            let (cpu_id, now) = (cpu.id(), cpu.now_ticks());
+            self.exits.trace_load(cpu_id, cpu.ich().trace(), now);
         }
         Ok(())
     }
@@ -204,6 +209,10 @@ impl<H: AxVCpuHal> Vcpu<H> {
         if let Some(physical) = in_flight {
             cpu.deactivate(physical);
         }
+        if self.exits.is_traced() {
+            let (cpu_id, now) = (cpu.id(), cpu.now_ticks());
+            self.exits.trace_unload(cpu_id, cpu.ich().trace(), now);
+        }
         Ok(())
     }
 
@@ -218,8 +227,18 @@ impl<H: AxVCpuHal> Vcpu<H> {
 
     /// Records an exit that is answered.
     #[inline(always)]
-    pub(crate) fn end_exit<C: Cpu<Hal = H>>(&mut self, cpu: &C, began: Moment) {
-        self.exits.record(began, cpu.glance_at_ticks());
+    pub(crate) fn end_exit<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, began: Moment) {
+        let now = cpu.glance_at_ticks();
+        if self.exits.record(began, now) {
+            self.exits.prepare(cpu.id(), cpu.ich().trace());
+            self.trace_exit(cpu, began, now);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn trace_exit<C: Cpu<Hal = H>>(&self, cpu: &mut C, began: Moment, now: u64) {
+        self.exits.trace_exit(cpu.ich().trace(), began, now);
     }
 
     /// Brings list registers and interrupt controller in step: what the guest

@@ -12,6 +12,7 @@ use aarch64_cpu::registers::{
 };
 use arm_vcpu::el2::El2;
 use hypervisor::cpu::{Cpu, PcpuId, PhysicalInterrupt};
+use hypervisor::telemetry::Watched;
 use vm_contract::IntId;
 
 use super::gic::{CpuGic, Interrupts};
@@ -59,7 +60,7 @@ impl<G: CpuGic> Cpu for El2Cpu<G> {
     }
 
     #[inline]
-    fn ich(&mut self) -> &mut G::Ich {
+    fn ich(&mut self) -> &mut Watched<G::Ich> {
         self.gic.ich()
     }
 

@@ -1,7 +1,7 @@
 //! What can be typed to the monitor.
 
 /// What the monitor can do, for its user.
-pub(super) const HELP: [&str; 12] = [
+pub(super) const HELP: [&str; 13] = [
     "help           this list",
     "vms            the VMs and what they are doing",
     "vcpus          the vCPUs: where they are, where they may run, what they do",
@@ -13,6 +13,7 @@ pub(super) const HELP: [&str; 12] = [
     "restart N      starts VM N anew, also if it is off",
     "stop N         turns VM N off",
     "irq N          the interrupts of VM N that are enabled, pending or active",
+    "trace on|off   records exits, interrupts and turns, for xtask to read",
     "log LEVEL      logs up to error, warn, info, debug or trace, or off",
 ];
 
@@ -31,6 +32,7 @@ pub(super) enum Command {
     Restart(u16),
     Stop(u16),
     Irq(u16),
+    Trace(bool),
     Log(log::LevelFilter),
 }
 
@@ -43,6 +45,8 @@ pub(super) enum ParseError<'a> {
     NoVm(&'a str),
     #[error("log wants one of off, error, warn, info, debug, trace")]
     NoLevel,
+    #[error("trace wants on or off")]
+    NoSwitch,
     #[error("{0}: too much on this line")]
     TooMuch(&'a str),
 }
@@ -72,6 +76,11 @@ impl Command {
             "restart" => Self::Restart(vm()?),
             "stop" => Self::Stop(vm()?),
             "irq" => Self::Irq(vm()?),
+            "trace" => match words.next() {
+                Some("on") => Self::Trace(true),
+                Some("off") => Self::Trace(false),
+                _ => return Err(ParseError::NoSwitch),
+            },
             "log" => {
                 let level = words.next().and_then(|word| word.parse().ok());
                 Self::Log(level.ok_or(ParseError::NoLevel)?)
@@ -99,6 +108,8 @@ mod tests {
             ("irq 1", Command::Irq(1)),
             ("stats", Command::Stats),
             ("stats 2", Command::Exits(2)),
+            ("trace on", Command::Trace(true)),
+            ("trace off", Command::Trace(false)),
             ("log debug", Command::Log(log::LevelFilter::Debug)),
         ] {
             assert_eq!(Command::parse(line), Ok(command));
@@ -110,6 +121,8 @@ mod tests {
             ("stats 1 2", "2: too much on this line"),
             ("stop x", "stop wants the number of a VM"),
             ("pause 70000", "pause wants the number of a VM"),
+            ("trace", "trace wants on or off"),
+            ("trace 1", "trace wants on or off"),
             (
                 "log loud",
                 "log wants one of off, error, warn, info, debug, trace",

@@ -1,7 +1,7 @@
 //! How often each reason ended a run of a vCPU, and what that cost.
 
 use core::array;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Reason;
 
@@ -18,12 +18,15 @@ const REASONS: usize = Reason::ALL.len();
 #[derive(Debug)]
 #[repr(C)]
 pub struct ExitCounters {
+    /// Whether exits are to be traced as well; here, where every exit writes.
+    is_traced: AtomicBool,
     cells: [[AtomicU64; BUCKETS]; REASONS],
 }
 
 impl Default for ExitCounters {
     fn default() -> Self {
         Self {
+            is_traced: AtomicBool::new(false),
             cells: array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0))),
         }
     }
@@ -41,6 +44,23 @@ impl ExitCounters {
             // Nobody else writes: no need for one operation that does both.
             cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
+    }
+
+    /// Tells whether events of the vCPU are to be traced.
+    #[inline(always)]
+    pub(super) fn is_traced(&self) -> bool {
+        self.is_traced.load(Ordering::Relaxed)
+    }
+
+    /// Has events of the vCPU traced, or not.
+    pub(super) fn set_tracing(&self, on: bool) {
+        // The rings are there before this is seen.
+        self.is_traced.store(on, Ordering::Release);
+    }
+
+    /// Returns where the counters are: by reason, and then by size.
+    pub(super) const fn cells(&self) -> *const AtomicU64 {
+        self.cells.as_flattened().as_ptr()
     }
 
     /// Returns the histogram of each reason that there was.

@@ -15,6 +15,9 @@ macro_rules! reasons {
             /// All reasons, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
+            /// The names of all, in that order, each with a line feed at its end.
+            pub const NAMES: &str = concat!($($short, "\n"),+);
+
             /// Returns one word for tables.
             #[must_use]
             pub const fn name(self) -> &'static str {
@@ -118,5 +121,7 @@ mod tests {
             assert_eq!(twins.count(), 1, "{reason}");
         }
         assert!(Reason::ALL.len() <= 32);
+        let names = Reason::ALL.iter().map(|reason| reason.name());
+        assert!(Reason::NAMES.lines().eq(names));
     }
 }
