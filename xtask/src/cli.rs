@@ -1,5 +1,7 @@
 //! The command line.
 
+mod top;
+
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
+
+pub(crate) use top::TopOptions;
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -27,6 +31,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a guest on the hypervisor in QEMU
     Qemu(Box<QemuOptions>),
+    /// Show how often the vCPUs of a machine that `qemu` runs leave their guests
+    Top(TopOptions),
     /// Check formats, lints, documentation and the repository's own rules
     Check(CheckOptions),
     /// Run the host tests, some of them in Miri as well, and the tests in QEMU
@@ -152,6 +158,13 @@ pub(crate) struct QemuOptions {
         conflicts_with = "bare"
     )]
     pub(crate) count_instructions: Option<usize>,
+
+    /// Trace the run, and write it to this file for Perfetto or chrome://tracing
+    ///
+    /// Every exit of a vCPU with its reason and duration, every interrupt that is
+    /// injected, every turn of a vCPU on a CPU; see docs/telemetry.md.
+    #[arg(long, value_name = "FILE.json", conflicts_with = "bare")]
+    pub(crate) trace: Option<PathBuf>,
 
     /// Run this shell command in the guest and exit with its status
     ///

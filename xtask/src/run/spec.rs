@@ -28,6 +28,8 @@ pub(crate) struct MachineSpec {
     pub(crate) gdb: bool,
     /// Whether to count the hypervisor's instructions.
     pub(crate) count_instructions: bool,
+    /// Whether to trace it from the start.
+    pub(crate) trace: bool,
     pub(crate) mode: Mode,
 }
 
@@ -105,6 +107,7 @@ impl MachineSpec {
             qemu_args: Vec::new(),
             gdb: false,
             count_instructions: false,
+            trace: false,
             mode: Mode::Hypervisor,
         }
     }
