@@ -103,6 +103,11 @@ impl Prepared {
         arguments
     }
 
+    /// Returns the directory for what was made for this run only.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
     /// Begins to trace the machine whose control channel is at the other end of
     /// `stream`.
     pub(crate) fn trace(&self, stream: UnixStream) -> Option<Tracer> {

@@ -236,6 +236,11 @@ impl Session {
         self.prepared.counting()
     }
 
+    /// Returns the directory of the run.
+    pub(crate) fn directory(&self) -> &Path {
+        self.prepared.directory()
+    }
+
     /// Returns what was traced, once: the run is over.
     pub(crate) fn take_trace(&mut self) -> Option<Result<Trace>> {
         self.tracer.take().map(Tracer::finish)
@@ -263,7 +268,8 @@ impl Session {
                 }
                 Ok(Event::ConsoleClosed | Event::ControlClosed) => self.open_channels -= 1,
                 Ok(Event::Report(Report::Shutdown(reason))) => {
-                    self.stopped = Some(reason);
+                    // The first one counts: that QEMU leaves may be told as well.
+                    self.stopped.get_or_insert(reason);
                     self.deadline = Instant::now().checked_add(LEAVING);
                 }
                 Ok(Event::Report(Report::Refused(reason))) => {

@@ -33,18 +33,28 @@ impl Watch {
     fn snapshot(&mut self) -> Result<Snapshot> {
         Snapshot::take(&self.machine, &mut self.memory)
     }
+
+    fn plain(&mut self) -> Result<String> {
+        let snapshot = self.snapshot()?;
+        Ok(table::plain(&self.machine, &snapshot))
+    }
 }
 
 /// Shows the exits of the machine that was started last.
 pub(crate) fn top_command(workspace: &Workspace, options: &TopOptions) -> Result<ExitCode> {
     let mut watch = attach(&workspace.target().join("run"))?;
     if options.once {
-        let snapshot = watch.snapshot()?;
-        print!("{}", table::plain(&watch.machine, &snapshot));
+        print!("{}", watch.plain()?);
     } else {
         screen::show(&mut watch, Duration::from_millis(options.interval))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns what `--once` prints about the run with this directory.
+pub(crate) fn plain(directory: &Path) -> Result<String> {
+    let stream = UnixStream::connect(directory.join(SOCKET)).context("it does not run")?;
+    watch(directory, stream)?.plain()
 }
 
 /// Attaches to the machine that was started last, of those whose directories are

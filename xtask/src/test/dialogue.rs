@@ -1,12 +1,14 @@
 //! A conversation with a guest on its console.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use super::suite::interrupted;
 use crate::run::instructions::Counts;
 use crate::run::session::{Outcome, Session, Step};
+use crate::telemetry::tracer::Trace;
 
 /// A running guest, and what it has printed that nobody has looked at yet.
 pub(super) struct Dialogue {
@@ -75,6 +77,18 @@ impl Dialogue {
         let counting = self.session.counting();
         let counts = counting.context("this machine counts no instructions")?;
         Ok((self.unread, counts.counts()?))
+    }
+
+    /// Does the same on a machine that is traced, and returns the trace.
+    pub(super) fn power_off_traced(mut self) -> Result<Trace> {
+        self.powered_off()?;
+        let trace = self.session.take_trace();
+        trace.context("this machine is not traced")?
+    }
+
+    /// Returns the directory of the run.
+    pub(super) fn directory(&self) -> &Path {
+        self.session.directory()
     }
 
     /// Waits for the end of the run, whatever it is.
