@@ -26,7 +26,7 @@ use vm_contract::{VcpuId, VmId};
 
 pub use counters::{BUCKETS, ExitCounters, Histogram};
 pub use event::{Event, Owner, What};
-pub use header::Header;
+pub use header::{Header, Table};
 pub use reason::Reason;
 pub use recorder::{Moment, Recorder};
 pub use ring::{Ring, capacity};

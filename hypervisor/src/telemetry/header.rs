@@ -51,7 +51,7 @@ pub struct Header {
     /// Bytes: the names of the reasons in the order of their numbers, each with a
     /// line feed at its end.
     pub reasons: Table,
-    /// [`Table`]s of bytes: the name of each VM.
+    /// Tables of bytes: the name of each VM.
     pub vms: Table,
     /// Of 16 bytes: each vCPU's VM, its number, both 32 bits, and the address of its
     /// counters, 64 bits each.

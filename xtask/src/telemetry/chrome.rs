@@ -67,24 +67,20 @@ pub(crate) fn write(trace: &Trace, out: &mut impl Write) -> io::Result<()> {
 
 impl Mark {
     fn event(&self, process: u64, thread: u64) -> Value {
-        let mut event = json!({
-            "name": self.name,
-            "pid": process,
-            "tid": thread,
-            "ts": micros(self.start),
-            "args": self.arguments,
-        });
-        match self.length {
-            Some(length) => {
-                event["ph"] = "X".into();
-                event["dur"] = micros(length).into();
-            }
-            None => {
-                event["ph"] = "i".into();
-                event["s"] = "t".into();
-            }
+        let Self {
+            name, arguments, ..
+        } = self;
+        let start = micros(self.start);
+        match self.length.map(micros) {
+            Some(length) => json!({
+                "ph": "X", "name": name, "pid": process, "tid": thread,
+                "ts": start, "dur": length, "args": arguments,
+            }),
+            None => json!({
+                "ph": "i", "s": "t", "name": name, "pid": process, "tid": thread,
+                "ts": start, "args": arguments,
+            }),
         }
-        event
     }
 }
 

@@ -38,7 +38,9 @@ fn run(terminal: &mut DefaultTerminal, watch: &mut Watch, interval: Duration) ->
             }
             match event::read()? {
                 Event::Key(key) if leaves(key) => return Ok(()),
-                Event::Resize(..) => drop(terminal.draw(|frame| draw(frame, &table, title))?),
+                Event::Resize(..) => {
+                    terminal.draw(|frame| draw(frame, &table, title))?;
+                }
                 _ => {}
             }
         }
@@ -71,9 +73,9 @@ fn draw(frame: &mut Frame<'_>, table: &Table, title: &str) {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let rows = table.rows.iter().map(|row| {
         let style = if row.is_sum { bold } else { Style::new() };
-        Row::new(row.cells.iter().map(right)).style(style)
+        Row::new(row.cells.iter().map(|text| right(text))).style(style)
     });
-    let titles = Row::new(table.titles.iter().map(right));
+    let titles = Row::new(table.titles.iter().map(|text| right(text)));
     let titles = titles.style(Style::new().add_modifier(Modifier::REVERSED));
     frame.render_widget(
         Widget::new(rows, widths).header(titles).column_spacing(2),
@@ -81,8 +83,8 @@ fn draw(frame: &mut Frame<'_>, table: &Table, title: &str) {
     );
 }
 
-fn right(text: &String) -> Line<'_> {
-    Line::from(text.as_str()).right_aligned()
+fn right(text: &str) -> Line<'_> {
+    Line::from(text).right_aligned()
 }
 
 #[cfg(test)]
