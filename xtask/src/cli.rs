@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod bench;
+
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
+
+use bench::BenchOptions;
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -31,6 +35,8 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Run the host tests, some of them in Miri as well, and the tests in QEMU
     Test(TestOptions),
+    /// Measure what the hypervisor costs, in instructions
+    Bench(BenchOptions),
 }
 
 /// Options of `cargo xtask qemu`.
