@@ -1,0 +1,58 @@
+//! The command line of `cargo xtask bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Options of `cargo xtask bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    #[command(subcommand)]
+    pub(crate) what: Bench,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Count what each operation of a guest costs that may end in the hypervisor
+    ///
+    /// A guest of our own does each operation some hundred times and looks at the
+    /// counter before and after, on a machine whose counter counts instructions.
+    /// So the numbers are those of all instructions that pass until the guest goes
+    /// on, its own included, and each run has the same. The guest runs on the
+    /// hypervisor, with a physical CPU for each virtual one, and without it.
+    Exits(ExitsOptions),
+}
+
+/// Options of `cargo xtask bench exits`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXITS_EXIT_STATUS)]
+pub(crate) struct ExitsOptions {
+    /// Fail if an operation costs more than its limit in benches/limits.toml
+    #[arg(long, conflicts_with = "cpu")]
+    pub(crate) check: bool,
+
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Write the figures to this file as a bar chart in SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// The machine's CPU, as QEMU names it [default: max]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) cpu: Option<String>,
+}
+
+const EXITS_EXIT_STATUS: &str = "\
+Columns of the table:
+  bare      the same guest on a machine without EL2
+  here      the same guest on the hypervisor
+  required  what this project demands, and stretch what it hopes for; both are in
+            benches/limits.toml, with the limits that --check looks at
+
+Exit status:
+  0  measured, and with --check nothing is above its limit
+  1  something is, or something could not be measured
+  2  the command line is wrong";
