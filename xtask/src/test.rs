@@ -15,7 +15,6 @@ mod miri;
 mod monitor;
 mod outcome;
 mod refusals;
-mod repeatable;
 mod sharing;
 mod storm;
 mod suite;

@@ -26,7 +26,7 @@ pub(crate) struct MachineSpec {
     pub(crate) qemu_args: Vec<String>,
     /// Whether to wait for a debugger.
     pub(crate) gdb: bool,
-    /// Whether to count the hypervisor's instructions.
+    /// Whether to count instructions.
     pub(crate) count_instructions: bool,
     pub(crate) mode: Mode,
 }

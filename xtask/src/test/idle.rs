@@ -7,9 +7,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::repeatable::{BOOTARGS, repeatable};
 use super::suite::{Run, Test};
 use crate::guest::initramfs::Purpose;
+use crate::run::repeatable::{BOOTARGS, repeatable};
 
 /// How many instructions the hypervisor may execute for each second of guest
 /// time, on all CPUs together.
