@@ -1,5 +1,7 @@
 //! The command line.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
+
+pub(crate) use bench::{Bench, BootOptions};
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -31,6 +35,9 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Run the host tests, some of them in Miri as well, and the tests in QEMU
     Test(TestOptions),
+    /// Measure what the hypervisor costs
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Options of `cargo xtask qemu`.

@@ -3,6 +3,7 @@
 //! This file holds the command line and nothing else; each command lives in
 //! the module that bears its name.
 
+mod bench;
 mod check;
 mod cli;
 mod guest;
@@ -35,5 +36,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Qemu(options) => run::qemu_command(&workspace, *options),
         Command::Check(options) => check::check_command(&workspace, &options),
         Command::Test(options) => test::test_command(&workspace, &options),
+        Command::Bench(bench) => bench::bench_command(&workspace, bench),
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSymbol, SymbolKind};
+use serde::Serialize;
 
 use super::placement::IMAGE_START;
 use super::qemu::escaped;
@@ -26,6 +27,13 @@ const PLUGIN: &str = "instruction-counter";
 /// The length of an A64 instruction and that of its counter.
 const INSTRUCTION_BYTES: u64 = 4;
 const COUNTER_BYTES: u64 = size_of::<u64>() as u64;
+
+/// The hypervisor's vector table, and the length of each of its 16 slots (Arm DDI
+/// 0487, "Exception vectors"): four from EL2 with SP_EL0, four with SP_EL2, four
+/// from AArch64 and four from AArch32 below it. Each four are synchronous, IRQ,
+/// FIQ and SError.
+const VECTORS: &str = "el2_vectors";
+const SLOT_BYTES: u64 = 0x80;
 
 /// How many counters a CPU has: see [`CpuCounts`].
 const PER_CPU: usize = 3;
@@ -112,15 +120,17 @@ impl Counting {
         self.with_symbols(|symbols| counts.by_function(symbols))
     }
 
-    /// Returns how often the hypervisor's function of this name, which is
-    /// mangled in the image, was entered from above.
-    ///
-    /// # Errors
-    /// There is no such function, or more than one: one that was inlined is
-    /// none.
-    pub(crate) fn calls(&self, function: &str) -> Result<u64> {
+    /// Returns how often guests were left, by the vectors that they were left
+    /// through; nothing if there is no hypervisor.
+    pub(crate) fn exits(&self) -> Result<Option<Exits>> {
+        if self.program.is_none() {
+            return Ok(None);
+        }
         let counts = self.counts()?;
-        self.with_symbols(|symbols| counts.first_of(&symbols, function))?
+        let exits = self.with_symbols(|symbols| counts.exits(&symbols))?;
+        exits
+            .context("the hypervisor has no vector table")
+            .map(Some)
     }
 
     /// Hands the addresses and names of the hypervisor's functions to `reader`.
@@ -142,7 +152,7 @@ impl Counting {
 }
 
 /// What one CPU has executed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct CpuCounts {
     /// Instructions that were not the hypervisor's.
     pub(crate) others: u64,
@@ -223,22 +233,36 @@ impl Counts {
         functions
     }
 
-    /// Returns how often the first instruction of a function was executed.
-    fn first_of(&self, symbols: &[(u64, &str)], function: &str) -> Result<u64> {
-        let mut named = symbols
-            .iter()
-            .filter(|(_, name)| readable(name) == function)
-            .map(|(address, _)| *address);
-        let address = named
-            .next()
-            .with_context(|| format!("the hypervisor has no function {function}"))?;
-        ensure!(
-            named.all(|other| other == address),
-            "the hypervisor has several functions {function}"
-        );
-        let word = usize::try_from(address / INSTRUCTION_BYTES)?;
-        let count = self.image.get(word).copied();
-        count.with_context(|| format!("{function} lies outside of the image"))
+    /// Returns how often the first instruction of each vector was executed that
+    /// leads from a lower exception level to the hypervisor.
+    fn exits(&self, symbols: &[(u64, &str)]) -> Option<Exits> {
+        let (table, _) = symbols.iter().find(|(_, name)| *name == VECTORS)?;
+        let slot = |number: u64| {
+            let word = (table + number * SLOT_BYTES) / INSTRUCTION_BYTES;
+            self.image.get(usize::try_from(word).ok()?).copied()
+        };
+        // From AArch64, then from AArch32.
+        let both = |kind: u64| Some(slot(8 + kind)? + slot(12 + kind)?);
+        Some(Exits {
+            synchronous: both(0)?,
+            interrupts: both(1)? + both(2)?,
+        })
+    }
+}
+
+/// How often guests were left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Exits {
+    /// For something that a guest did.
+    pub(crate) synchronous: u64,
+    /// For an IRQ or FIQ.
+    pub(crate) interrupts: u64,
+}
+
+impl Exits {
+    /// Returns how often that was in all.
+    pub(crate) const fn total(self) -> u64 {
+        self.synchronous + self.interrupts
     }
 }
 
@@ -331,12 +355,20 @@ mod tests {
     }
 
     #[test]
-    fn a_call_executes_the_first_instruction_of_a_function() {
-        let symbols = [(4, "twice"), (8, "enter"), (12, "idle"), (16, "twice")];
-        let calls = |function| counts().first_of(&symbols, function);
-        assert_eq!(calls("enter").unwrap(), 7);
-        assert_eq!(calls("idle").unwrap(), 0);
-        assert!(calls("inlined").is_err());
-        assert!(calls("twice").is_err());
+    fn an_exit_executes_the_first_instruction_of_its_vector() {
+        // The table begins at the second word; slot 8 is followed by 9 to 15.
+        let mut image = vec![1000; 1 + 16 * 32];
+        for (slot, count) in (8..).zip([1, 20, 300, 9, 4000, 50_000, 600_000, 9]) {
+            image[1 + slot * 32] = count;
+        }
+        let counts = Counts {
+            cpus: Vec::new(),
+            image,
+        };
+        let exits = counts.exits(&[(0, "_start"), (4, VECTORS)]).unwrap();
+        assert_eq!((exits.synchronous, exits.interrupts), (4001, 650_320));
+        assert_eq!(exits.total(), 654_321);
+        assert_eq!(counts.exits(&[(0x800, VECTORS)]), None);
+        assert_eq!(counts.exits(&[(4, "_start")]), None);
     }
 }
