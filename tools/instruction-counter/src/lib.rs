@@ -3,7 +3,7 @@
 //! hypervisor. `cargo xtask qemu --count-instructions` builds and uses it.
 //!
 //! ```text
-//! -plugin libinstruction_counter.so,counters=FILE,cpus=N,start=ADDRESS,bytes=N
+//! -plugin libinstruction_counter.so,counters=FILE,cpus=N,start=ADDRESS,bytes=N[,end=ADDRESS]
 //! ```
 //!
 //! **What is the program's.** A virtual address does not tell: guests use the
@@ -23,6 +23,11 @@
 //! were spent. All other instructions are counted by blocks, which is much
 //! quicker: one that a trap leaves early counts whole. Counters are atomic:
 //! the sums are right with a thread for each CPU as well.
+//!
+//! **Until when.** To the end of the run, or to the first time that anything is
+//! executed at the virtual address `end`: a program in a guest, at an address
+//! that nobody else uses, can so mark the end of what is of interest. How a
+//! machine is turned off depends on when QEMU gets to it.
 //!
 //! **Where it is told.** The counters *are* the file, which is mapped: it can
 //! be read during the run and after any end of QEMU. It holds 64-bit numbers in

@@ -15,7 +15,7 @@ use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::slice;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 
 use crate::{Counters, Image, Options, PER_CPU};
@@ -86,6 +86,16 @@ struct Probe {
     counters: Counters<'static>,
     /// Done when the program first lets others run.
     started: Once,
+    /// Where the counting ends, and whether it has.
+    end: Option<u64>,
+    ended: AtomicBool,
+}
+
+impl Probe {
+    /// Returns the counters, as long as something is counted.
+    fn counters(&self) -> Option<&Counters<'static>> {
+        (!self.ended.load(Ordering::Relaxed)).then_some(&self.counters)
+    }
 }
 
 extern "C" fn choose_version() {
@@ -173,6 +183,8 @@ fn probe(words: impl Iterator<Item = String>) -> Result<Probe, Box<dyn Error>> {
         image,
         counters,
         started: Once::new(),
+        end: options.end,
+        ended: AtomicBool::new(false),
     })
 }
 
@@ -190,6 +202,10 @@ extern "C" fn translated(_id: PluginId, block: *mut Block) {
         let instruction = unsafe { qemu_plugin_tb_get_insn(block, index) };
         // SAFETY: An instruction is valid as long as its block.
         let address = unsafe { qemu_plugin_insn_vaddr(instruction) };
+        // What is translated is executed next; a block begins where one jumps to.
+        if index == 0 && probe.end == Some(address) {
+            probe.ended.store(true, Ordering::Relaxed);
+        }
         // SAFETY: As above; what is returned is compared and never read.
         let place = unsafe { qemu_plugin_insn_haddr(instruction) };
         match probe.image.index(address, place.addr()) {
@@ -206,7 +222,6 @@ extern "C" fn translated(_id: PluginId, block: *mut Block) {
         }
     }
     if others > 0 {
-        // What is translated is executed next.
         if probe.image.is_found() {
             probe.started.call_once(|| probe.counters.note_start());
         }
@@ -223,13 +238,15 @@ extern "C" fn translated(_id: PluginId, block: *mut Block) {
 }
 
 extern "C" fn count(cpu: c_uint, index: *mut c_void) {
-    if let (Some(probe), Ok(cpu)) = (PROBE.get(), usize::try_from(cpu)) {
-        probe.counters.count(cpu, index.addr());
+    let counters = PROBE.get().and_then(Probe::counters);
+    if let (Some(counters), Ok(cpu)) = (counters, usize::try_from(cpu)) {
+        counters.count(cpu, index.addr());
     }
 }
 
 extern "C" fn count_others(cpu: c_uint, others: *mut c_void) {
-    if let (Some(probe), Ok(cpu)) = (PROBE.get(), usize::try_from(cpu)) {
-        probe.counters.count_others(cpu, others.addr() as u64);
+    let counters = PROBE.get().and_then(Probe::counters);
+    if let (Some(counters), Ok(cpu)) = (counters, usize::try_from(cpu)) {
+        counters.count_others(cpu, others.addr() as u64);
     }
 }

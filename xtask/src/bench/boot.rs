@@ -1,4 +1,4 @@
-//! `cargo xtask bench boot`: Linux to its shell and off, on the hypervisor and
+//! `cargo xtask bench boot`: Linux to its shell, on the hypervisor and
 //! directly on QEMU.
 //!
 //! The boots are counted in instructions, on machines where nothing but these

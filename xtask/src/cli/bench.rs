@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// Boot Linux to its shell and power it off, on the hypervisor and without
+    /// Boot Linux to its shell, on the hypervisor and without
     Boot(BootOptions),
 }
 

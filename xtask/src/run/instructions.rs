@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::placement::IMAGE_START;
 use super::qemu::escaped;
+use super::spec::MachineSpec;
 use crate::workspace::Workspace;
 
 /// The plugin's package.
@@ -43,6 +44,7 @@ pub(crate) struct Counting {
     plugin: PathBuf,
     counters: PathBuf,
     cpus: u32,
+    until: Option<u64>,
     program: Option<Program>,
 }
 
@@ -53,12 +55,11 @@ struct Program {
 }
 
 impl Counting {
-    /// Builds the plugin and makes the file `counters` for a machine of `cpus`
-    /// CPUs. `program` is the hypervisor's flat image and the ELF file with its
+    /// Builds the plugin and makes the file `counters` for a machine. `program` is the hypervisor's flat image and the ELF file with its
     /// functions, if there is a hypervisor.
     pub(super) fn new(
         workspace: &Workspace,
-        cpus: u32,
+        machine: &MachineSpec,
         program: Option<(&Path, &Path)>,
         counters: PathBuf,
     ) -> Result<Self> {
@@ -74,21 +75,22 @@ impl Counting {
             None => None,
         };
         let words = program.as_ref().map_or(0, |program| program.image_bytes) / INSTRUCTION_BYTES;
-        let count = u64::from(cpus) * PER_CPU as u64 + words;
+        let count = u64::from(machine.pcpus) * PER_CPU as u64 + words;
         File::create(&counters)
             .and_then(|file| file.set_len(count * COUNTER_BYTES))
             .with_context(|| format!("cannot write {}", counters.display()))?;
         Ok(Self {
             plugin,
             counters,
-            cpus,
+            cpus: machine.pcpus,
+            until: machine.count_until,
             program,
         })
     }
 
     /// Returns QEMU's arguments.
     pub(super) fn arguments(&self) -> [String; 2] {
-        let plugin = format!(
+        let mut plugin = format!(
             "{},counters={},cpus={},start={IMAGE_START:#x},bytes={}",
             escaped(&self.plugin),
             escaped(&self.counters),
@@ -97,6 +99,9 @@ impl Counting {
                 .as_ref()
                 .map_or(0, |program| program.image_bytes),
         );
+        if let Some(address) = self.until {
+            plugin += &format!(",end={address:#x}");
+        }
         ["-plugin".to_owned(), plugin]
     }
 

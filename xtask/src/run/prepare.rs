@@ -56,7 +56,7 @@ impl Prepared {
         };
         let counting = counting.map(|program| {
             let counters = directory.file("instructions");
-            Counting::new(workspace, spec.pcpus, program, counters)
+            Counting::new(workspace, spec, program, counters)
         });
         Ok(Self {
             spec: spec.clone(),

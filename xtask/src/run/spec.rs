@@ -28,6 +28,9 @@ pub(crate) struct MachineSpec {
     pub(crate) gdb: bool,
     /// Whether to count instructions.
     pub(crate) count_instructions: bool,
+    /// Before which instruction's first execution the counting ends, by its
+    /// virtual address.
+    pub(crate) count_until: Option<u64>,
     pub(crate) mode: Mode,
 }
 
@@ -105,6 +108,7 @@ impl MachineSpec {
             qemu_args: Vec::new(),
             gdb: false,
             count_instructions: false,
+            count_until: None,
             mode: Mode::Hypervisor,
         }
     }

@@ -1,10 +1,12 @@
-//! A boot in instructions.
+//! A boot in instructions, up to the first command of the shell: after that the
+//! machine is turned off, and how long that takes is QEMU's business.
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde::{Serialize, Serializer};
 
 use super::setup::{Bench, Setup};
+use crate::guest::landmark;
 use crate::run::instructions::{Counting, Counts, Exits, Share};
 use crate::run::repeatable::repeatable;
 
@@ -55,6 +57,7 @@ impl Figures {
         progress.set_message(format!("{setup}, counted"));
         let mut machine = repeatable(bench.machine(setup)?);
         machine.count_instructions = true;
+        machine.count_until = Some(landmark::ENTRY);
         let (session, _) = bench
             .boot(&machine)
             .with_context(|| format!("the boot \"{setup}\" failed"))?;

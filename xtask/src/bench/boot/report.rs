@@ -144,7 +144,7 @@ fn verdict(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} to its shell and off, in instructions", self.kernel)?;
+        writeln!(f, "{} to its shell, in instructions", self.kernel)?;
         writeln!(
             f,
             "{:10} {:>15} {:>7} {:>15} {:>9} {:>13} {:>9} {:>15}",

@@ -107,7 +107,7 @@ impl<'a> Bench<'a> {
 
     fn linux(&self, vcpus: u32) -> Result<VmSpec> {
         let purpose = Purpose::Run {
-            command: format!("echo '{AT_SHELL}'"),
+            command: format!("landmark && echo '{AT_SHELL}'"),
         };
         let kernel = self.kernel.clone();
         let mut vm = GuestLinux { kernel, purpose }.vm(&self.guests)?;
