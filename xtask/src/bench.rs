@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measures what the hypervisor costs, in instructions.
 
+mod boot;
 mod chart;
 mod exits;
 mod figures;
@@ -22,6 +23,7 @@ pub(crate) use measure::GUEST;
 /// Measures what the options choose.
 pub(crate) fn bench_command(workspace: &Workspace, options: BenchOptions) -> Result<ExitCode> {
     match options.what {
+        Bench::Boot(options) => boot::run(workspace, &options),
         Bench::Exits(options) => exits::exits_command(workspace, &options),
     }
 }
