@@ -1,8 +1,9 @@
-//! `cargo xtask`: builds, runs, tests and checks Armature.
+//! `cargo xtask`: builds, runs, tests, checks and measures Armature.
 //!
 //! This file holds the command line and nothing else; each command lives in
 //! the module that bears its name.
 
+mod bench;
 mod check;
 mod cli;
 mod guest;
@@ -37,5 +38,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(options) => check::check_command(&workspace, &options),
         Command::Top(options) => telemetry::top::top_command(&workspace, &options),
         Command::Test(options) => test::test_command(&workspace, &options),
+        Command::Bench(options) => bench::bench_command(&workspace, options),
     }
 }

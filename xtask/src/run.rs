@@ -10,6 +10,7 @@ mod placement;
 mod prepare;
 mod qemu;
 mod qmp;
+pub(crate) mod repeatable;
 pub(crate) mod session;
 pub(crate) mod spec;
 mod terminal;

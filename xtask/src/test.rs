@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the host tests, some of them in Miri, then the tests in QEMU.
 
+mod bench;
 mod consoles;
 mod context;
 mod dialogue;
@@ -15,7 +16,6 @@ mod miri;
 mod monitor;
 mod outcome;
 mod refusals;
-mod repeatable;
 mod sharing;
 mod storm;
 mod suite;
@@ -88,6 +88,7 @@ pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Resu
 fn all(context: &Context<'_>) -> Vec<Test> {
     let mut tests = images::tests(context);
     tests.extend(gic::tests());
+    tests.extend(bench::tests());
     tests.extend(outcome::tests());
     tests.extend(refusals::tests());
     tests.extend(firmware::tests());

@@ -58,15 +58,10 @@ impl Prepared {
             Mode::Hypervisor => hypervisor(workspace, spec, &directory)?,
             Mode::Bare => bare(spec, &directory)?,
         };
-        let counting = match &payload {
-            _ if !spec.count_instructions => None,
-            Payload::Hypervisor { image, .. } => {
-                let counters = directory.file("instructions");
-                Some(Counting::new(
-                    workspace, spec.pcpus, image, &symbols, counters,
-                )?)
-            }
-            Payload::Bare { .. } => bail!("there is no hypervisor whose instructions could count"),
+        let counting = match (&payload, spec.count_instructions) {
+            (_, false) => None,
+            (Payload::Hypervisor { image, .. }, true) => Some(Some((image.as_path(), &*symbols))),
+            (Payload::Bare { .. }, true) => Some(None),
         };
         let anchor = match spec.mode {
             Mode::Hypervisor => Some(IMAGE_START + telemetry::anchor(&symbols)?),
@@ -77,13 +72,17 @@ impl Prepared {
             fs::write(&file, anchor.to_string())
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
+        let counting = counting.map(|program| {
+            let counters = directory.file("instructions");
+            Counting::new(workspace, spec, program, counters)
+        });
         Ok(Self {
             spec: spec.clone(),
             log,
             ram_mib,
             payload,
             symbols,
-            counting,
+            counting: counting.transpose()?,
             anchor,
             directory,
         })
@@ -115,7 +114,7 @@ impl Prepared {
         Some(Tracer::start(stream, self.anchor?, file))
     }
 
-    /// Returns what counts the hypervisor's instructions, if they are counted.
+    /// Returns what counts the machine's instructions, if they are counted.
     pub(crate) fn counting(&self) -> Option<&Counting> {
         self.counting.as_ref()
     }

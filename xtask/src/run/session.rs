@@ -231,7 +231,7 @@ impl Session {
         self.log.path()
     }
 
-    /// Returns what counts the hypervisor's instructions, if they are counted.
+    /// Returns what counts the machine's instructions, if they are counted.
     pub(crate) fn counting(&self) -> Option<&Counting> {
         self.prepared.counting()
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::suite::interrupted;
-use crate::run::instructions::Counts;
+use crate::run::instructions::{Counts, Exits};
 use crate::run::session::{Outcome, Session, Step};
 use crate::telemetry::tracer::Trace;
 
@@ -71,12 +71,14 @@ impl Dialogue {
     }
 
     /// Does the same on a machine that counts instructions, and returns how
-    /// many there were as well.
-    pub(super) fn power_off_counted(mut self) -> Result<(String, Counts)> {
+    /// many there were as well, and how often guests were left.
+    pub(super) fn power_off_counted(mut self) -> Result<(String, Counts, Exits)> {
         self.powered_off()?;
         let counting = self.session.counting();
-        let counts = counting.context("this machine counts no instructions")?;
-        Ok((self.unread, counts.counts()?))
+        let counting = counting.context("this machine counts no instructions")?;
+        let exits = counting.exits()?;
+        let exits = exits.context("there is no hypervisor to leave guests for")?;
+        Ok((self.unread, counting.counts()?, exits))
     }
 
     /// Does the same on a machine that is traced, and returns the trace.

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::images;
 use super::monitor::{self, Times};
-use super::repeatable::{BOOTARGS, repeatable};
 use super::suite::{Run, Test};
 use crate::guest::initramfs::Purpose;
+use crate::run::repeatable::{BOOTARGS, repeatable};
 use crate::run::spec::MachineSpec;
 
 pub(super) fn tests() -> Vec<Test> {

@@ -1,6 +1,6 @@
 //! Machines on which a run is the same each time.
 
-use crate::run::spec::MachineSpec;
+use super::spec::MachineSpec;
 
 /// One instruction is one tick of the guests' counter (16 ns), a machine that
 /// sleeps leaps to its next deadline, and nothing comes from the host but the
@@ -18,10 +18,10 @@ const ARGUMENTS: [&str; 8] = [
 
 /// What Linux is told there: nothing of it is random, and it starts quicker
 /// without tests of itself.
-pub(super) const BOOTARGS: &str = "quiet nokaslr cryptomgr.notests=1";
+pub(crate) const BOOTARGS: &str = "quiet nokaslr cryptomgr.notests=1";
 
 /// Gives a machine a clock that counts its instructions.
-pub(super) fn repeatable(mut machine: MachineSpec) -> MachineSpec {
+pub(crate) fn repeatable(mut machine: MachineSpec) -> MachineSpec {
     machine.qemu_args.extend(ARGUMENTS.map(str::to_owned));
     machine
 }
