@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures what the hypervisor costs, in instructions.
+//! `cargo xtask bench`: what the hypervisor costs.
 
 mod chart;
 mod exits;
@@ -6,13 +6,16 @@ mod figures;
 mod limits;
 mod measure;
 mod operations;
+mod scale;
 mod table;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::cli::bench::{Bench, BenchOptions};
+use crate::cli::Bench;
 use crate::workspace::Workspace;
 
 pub(crate) use exits::Exits;
@@ -20,8 +23,14 @@ pub(crate) use limits::Limits;
 pub(crate) use measure::GUEST;
 
 /// Measures what the options choose.
-pub(crate) fn bench_command(workspace: &Workspace, options: BenchOptions) -> Result<ExitCode> {
-    match options.what {
-        Bench::Exits(options) => exits::exits_command(workspace, &options),
+pub(crate) fn bench_command(workspace: &Workspace, bench: Bench) -> Result<ExitCode> {
+    match bench {
+        Bench::Exits(options) => exits::run(workspace, &options),
+        Bench::Scale(options) => scale::run(workspace, &options),
     }
+}
+
+/// Writes a file that the user asked for.
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

@@ -1,6 +1,6 @@
 //! The command line.
 
-pub(crate) mod bench;
+mod bench;
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
 
-use bench::BenchOptions;
+pub(crate) use bench::{Bench, ExitsOptions, ScaleOptions};
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -35,8 +35,9 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Run the host tests, some of them in Miri as well, and the tests in QEMU
     Test(TestOptions),
-    /// Measure what the hypervisor costs, in instructions
-    Bench(BenchOptions),
+    /// Measure what the hypervisor costs
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Options of `cargo xtask qemu`.

@@ -36,6 +36,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Qemu(options) => run::qemu_command(&workspace, *options),
         Command::Check(options) => check::check_command(&workspace, &options),
         Command::Test(options) => test::test_command(&workspace, &options),
-        Command::Bench(options) => bench::bench_command(&workspace, options),
+        Command::Bench(bench) => bench::bench_command(&workspace, bench),
     }
 }
