@@ -76,3 +76,21 @@ Exit status:
   0  measured, and with --check nothing is above its limit
   1  something is, or something could not be measured
   2  the command line is wrong";
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn limits_are_those_of_one_cpu_model() {
+        let parse = |flags: &str| {
+            let line = format!("x bench exits {flags}");
+            Cli::try_parse_from(line.split_whitespace()).is_ok()
+        };
+        assert!(parse("--check --json a.json --svg a.svg"));
+        assert!(parse("--cpu cortex-a53"));
+        assert!(!parse("--cpu cortex-a53 --check"));
+    }
+}
