@@ -17,6 +17,13 @@ use growth::Growth;
 use life::Life;
 use memory::Memory;
 
+/// What the tables show.
+const VMS: &str = "\
+Instructions per operation on a machine of so many VMs. All but one sleep, on a CPU
+of their own; for the switch all VMs are on one CPU.";
+const VCPUS: &str = "\
+Instructions per operation in a VM of so many vCPUs, each on a CPU of its own.";
+
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Scale {
@@ -29,9 +36,9 @@ struct Scale {
 /// Measures, shows, writes and checks what the options ask for.
 pub(super) fn run(workspace: &Workspace, options: &ScaleOptions) -> Result<ExitCode> {
     let vms = Growth::of_vms(workspace)?;
-    println!("Instructions per operation, while other VMs sleep\n\n{vms}");
+    println!("{VMS}\n\n{vms}");
     let vcpus = Growth::of_vcpus(workspace)?;
-    println!("Instructions per operation, in a VM of so many vCPUs\n\n{vcpus}");
+    println!("{VCPUS}\n\n{vcpus}");
     let memory = Memory::measure(workspace)?;
     println!("{memory}");
     let life = Life::measure(workspace)?;

@@ -135,4 +135,15 @@ mod tests {
         assert_eq!(boot("--vcpus 4 --wall").unwrap().vcpus, Some(4));
         assert_eq!(boot("--vcpus 2").unwrap_err().exit_code(), 2);
     }
+
+    #[test]
+    fn limits_are_those_of_one_cpu_model() {
+        let parse = |flags: &str| {
+            let line = format!("x bench exits {flags}");
+            <Cli as clap::Parser>::try_parse_from(line.split_whitespace()).is_ok()
+        };
+        assert!(parse("--check --json a.json --svg a.svg"));
+        assert!(parse("--cpu cortex-a53"));
+        assert!(!parse("--cpu cortex-a53 --check"));
+    }
 }

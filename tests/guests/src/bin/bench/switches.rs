@@ -53,5 +53,5 @@ pub(crate) fn end_of_a_vm() {
         (before, last) = (last, gap);
     }
     check!(before > 0, "no VM ended");
-    samples::report("vm-destroy", &[last - before]);
+    samples::report("vm-destroy", &[last - before + samples::look()]);
 }
