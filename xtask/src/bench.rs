@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures what the hypervisor costs, in instructions.
+//! `cargo xtask bench`: what the hypervisor costs.
 
 mod boot;
 mod chart;
@@ -7,13 +7,16 @@ mod figures;
 mod limits;
 mod measure;
 mod operations;
+mod scale;
 mod table;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::cli::bench::{Bench, BenchOptions};
+use crate::cli::Bench;
 use crate::workspace::Workspace;
 
 pub(crate) use exits::Exits;
@@ -21,9 +24,15 @@ pub(crate) use limits::Limits;
 pub(crate) use measure::GUEST;
 
 /// Measures what the options choose.
-pub(crate) fn bench_command(workspace: &Workspace, options: BenchOptions) -> Result<ExitCode> {
-    match options.what {
+pub(crate) fn bench_command(workspace: &Workspace, bench: Bench) -> Result<ExitCode> {
+    match bench {
         Bench::Boot(options) => boot::run(workspace, &options),
-        Bench::Exits(options) => exits::exits_command(workspace, &options),
+        Bench::Exits(options) => exits::run(workspace, &options),
+        Bench::Scale(options) => scale::run(workspace, &options),
     }
+}
+
+/// Writes a file that the user asked for.
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

@@ -1,6 +1,6 @@
 //! The command line.
 
-pub(crate) mod bench;
+mod bench;
 mod top;
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
 
-use bench::BenchOptions;
+pub(crate) use bench::{Bench, BootOptions, ExitsOptions, ScaleOptions};
 pub(crate) use top::TopOptions;
 
 /// Builds, runs, tests and checks Armature.
@@ -39,8 +39,9 @@ pub(crate) enum Command {
     Check(CheckOptions),
     /// Run the host tests, some of them in Miri as well, and the tests in QEMU
     Test(TestOptions),
-    /// Measure what the hypervisor costs, in instructions
-    Bench(BenchOptions),
+    /// Measure what the hypervisor costs
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Options of `cargo xtask qemu`.

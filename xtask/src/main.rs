@@ -38,6 +38,6 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(options) => check::check_command(&workspace, &options),
         Command::Top(options) => telemetry::top::top_command(&workspace, &options),
         Command::Test(options) => test::test_command(&workspace, &options),
-        Command::Bench(options) => bench::bench_command(&workspace, options),
+        Command::Bench(bench) => bench::bench_command(&workspace, bench),
     }
 }

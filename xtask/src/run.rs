@@ -1,11 +1,13 @@
 //! `cargo xtask qemu`: runs guests on the hypervisor in QEMU.
 
 pub(crate) mod console;
+pub(crate) mod dialogue;
 mod domains;
 pub(crate) mod exec;
 pub(crate) mod instructions;
 mod log;
 pub(crate) mod modes;
+pub(crate) mod monitor;
 mod placement;
 mod prepare;
 mod qemu;

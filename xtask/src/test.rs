@@ -3,7 +3,6 @@
 mod bench;
 mod consoles;
 mod context;
-mod dialogue;
 mod fairness;
 mod firmware;
 mod gic;
@@ -13,7 +12,6 @@ mod images;
 mod linux;
 mod lives;
 mod miri;
-mod monitor;
 mod outcome;
 mod refusals;
 mod sharing;
@@ -27,6 +25,7 @@ use anyhow::{Result, ensure};
 
 use crate::cli::TestOptions;
 use crate::run::spec::Mode;
+use crate::run::{dialogue, monitor};
 use crate::workspace::Workspace;
 use suite::{Context, Test};
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::bench::BootOptions;
+use crate::cli::BootOptions;
 use crate::workspace::Workspace;
 use count::Boot;
 use report::Report;

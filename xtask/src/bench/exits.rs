@@ -1,8 +1,6 @@
 //! `cargo xtask bench exits`: what each operation costs, with the hypervisor and
 //! without it.
 
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -14,7 +12,8 @@ use super::limits::{self, Limit, Limits};
 use super::measure;
 use super::operations::{self, EXITS};
 use super::table::{Table, number};
-use crate::cli::bench::ExitsOptions;
+use super::write;
+use crate::cli::ExitsOptions;
 use crate::run::spec::{MachineSpec, Mode};
 use crate::workspace::Workspace;
 
@@ -32,7 +31,7 @@ pub(crate) struct Exits {
 }
 
 /// Measures, shows, writes and checks what the options ask for.
-pub(crate) fn exits_command(workspace: &Workspace, options: &ExitsOptions) -> Result<ExitCode> {
+pub(super) fn run(workspace: &Workspace, options: &ExitsOptions) -> Result<ExitCode> {
     let limits = Limits::read(workspace)?;
     let exits = Exits::measure(workspace, options.cpu.as_deref())?;
     let rows = exits.rows(&limits)?;
@@ -55,7 +54,7 @@ pub(crate) fn exits_command(workspace: &Workspace, options: &ExitsOptions) -> Re
 impl Exits {
     /// Measures one machine after the other.
     pub(crate) fn measure(workspace: &Workspace, cpu: Option<&str>) -> Result<Self> {
-        let run = |mut machine: MachineSpec, title, count| {
+        let figures = |mut machine: MachineSpec, title, count| {
             if let Some(cpu) = cpu {
                 cpu.clone_into(&mut machine.cpu);
             }
@@ -64,11 +63,11 @@ impl Exits {
         let alone = MachineSpec::new(measure::vm(workspace, "vm0", VCPUS, "")?);
         let mut bare = alone.clone();
         bare.mode = Mode::Bare;
-        let bare = run(bare, "without the hypervisor", EXITS.len())?;
-        let mut here = run(alone, "on the hypervisor", EXITS.len())?;
+        let bare = figures(bare, "without the hypervisor", EXITS.len())?;
+        let mut here = figures(alone, "on the hypervisor", EXITS.len())?;
 
         let pair = measure::vm(workspace, "vm0", 2, "vcpu-switch")?;
-        here.add(run(
+        here.add(figures(
             MachineSpec::of(1, vec![pair]),
             "two vCPUs on a CPU",
             1,
@@ -78,7 +77,7 @@ impl Exits {
         neighbour.priority = PREEMPTING;
         let vm = measure::vm(workspace, "vm1", 1, "vm-switch")?;
         let machine = MachineSpec::of(1, vec![neighbour, vm]);
-        here.add(run(machine, "two VMs on a CPU", 1)?);
+        here.add(figures(machine, "two VMs on a CPU", 1)?);
         Ok(Self { bare, here })
     }
 
@@ -163,10 +162,6 @@ fn table(rows: &[Row]) -> Table {
         ]);
     }
     table
-}
-
-fn write(file: &Path, text: &str) -> Result<()> {
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]

@@ -5,13 +5,6 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
-/// Options of `cargo xtask bench`.
-#[derive(Debug, Args)]
-pub(crate) struct BenchOptions {
-    #[command(subcommand)]
-    pub(crate) what: Bench,
-}
-
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
@@ -23,6 +16,14 @@ pub(crate) enum Bench {
     /// on, its own included, and each run has the same. The guest runs on the
     /// hypervisor, with a physical CPU for each virtual one, and without it.
     Exits(ExitsOptions),
+
+    /// Count what more VMs and more virtual CPUs change about that, and what a VM
+    /// takes of the machine
+    ///
+    /// Measures the operations of `exits` beside 0 to 15 other VMs that sleep, and
+    /// with 1 to 16 virtual CPUs; the memory that the hypervisor needs for a VM of
+    /// 1 GiB; and what it takes to create a VM and to destroy it.
+    Scale(ScaleOptions),
 
     /// Boot Linux to its shell, on the hypervisor and without
     Boot(BootOptions),
@@ -48,6 +49,25 @@ pub(crate) struct ExitsOptions {
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<String>,
 }
+
+/// Options of `cargo xtask bench scale`.
+#[derive(Debug, Args)]
+#[command(after_long_help = SCALE_EXIT_STATUS)]
+pub(crate) struct ScaleOptions {
+    /// Fail if something is above its aim
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+const SCALE_EXIT_STATUS: &str = "\
+Exit status:
+  0  measured, and with --check nothing is above its aim
+  1  something is, or something could not be measured
+  2  the command line is wrong";
 
 const EXITS_EXIT_STATUS: &str = "\
 Columns of the table:
@@ -104,9 +124,7 @@ mod tests {
     fn boot(flags: &str) -> Result<BootOptions, clap::Error> {
         let line = format!("x bench boot {flags}");
         match Cli::read(line.split_whitespace())?.command {
-            Command::Bench(BenchOptions {
-                what: Bench::Boot(options),
-            }) => Ok(options),
+            Command::Bench(Bench::Boot(options)) => Ok(options),
             other => panic!("not a boot: {other:?}"),
         }
     }

@@ -13,7 +13,7 @@ use super::operation::{self, Taken};
 use super::samples;
 
 /// The CPU that is interrupted.
-const RECEIVER: usize = 1;
+pub(crate) const RECEIVER: usize = 1;
 
 /// How long the sender waits until the receiver surely waits, in microseconds.
 const SETTLE: u64 = 500;

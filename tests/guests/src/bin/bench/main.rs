@@ -13,11 +13,15 @@
 #[cfg(target_os = "none")]
 mod across;
 #[cfg(target_os = "none")]
+mod company;
+#[cfg(target_os = "none")]
 mod exits;
 #[cfg(target_os = "none")]
 mod interrupts;
 #[cfg(target_os = "none")]
 mod operation;
+#[cfg(target_os = "none")]
+mod quiet;
 #[cfg(target_os = "none")]
 mod samples;
 #[cfg(target_os = "none")]
@@ -25,13 +29,16 @@ mod switches;
 
 test_guests::guest!("bench", run);
 
-/// What each word of the boot arguments has measured.
+/// What each word of the boot arguments has done.
 #[cfg(target_os = "none")]
-const CHOICES: [(&str, fn()); 4] = [
+const CHOICES: [(&str, fn()); 7] = [
     ("vcpu-switch", switches::between_vcpus),
     ("vm-switch", switches::between_vms),
-    ("neighbour", switches::be_neighbour),
-    ("idle", switches::be_idle),
+    ("vm-destroy", switches::end_of_a_vm),
+    ("neighbour", company::neighbour),
+    ("mortal", company::mortal),
+    ("off", company::off),
+    ("idle", company::idle),
 ];
 
 #[cfg(target_os = "none")]
@@ -44,15 +51,24 @@ fn run() {
         .iter()
         .find(|(word, _)| machine::has_boot_word(word));
     match chosen {
-        Some((_, measure)) => measure(),
+        Some((_, what)) => what(),
         None => operations(),
     }
 }
 
-/// Measures all that a VM with a physical CPU for each of its own can do.
+/// Measures all that a VM with a physical CPU for each of its own can do, while
+/// everything else sleeps.
 #[cfg(target_os = "none")]
 fn operations() {
+    use test_guests::runtime::{machine, smp};
+
+    for sleeper in across::RECEIVER + 1..machine::cpu_count() {
+        smp::start(sleeper, company::sleep);
+    }
+    quiet::wait();
     exits::measure_all();
     interrupts::measure_all();
-    across::measure_all();
+    if machine::cpu_count() > across::RECEIVER {
+        across::measure_all();
+    }
 }

@@ -201,8 +201,8 @@ pub(crate) fn spin() -> (u64, Taken) {
 }
 
 /// Looks at the counter again and again, until more than so many ticks pass from
-/// one look to the next, and returns how many there were.
-pub(crate) fn gap(longest: u64) -> u64 {
+/// one look to the next, or `end` has come. Returns how many ticks passed last.
+pub(crate) fn gap(longest: u64, end: u64) -> u64 {
     let gap;
     // SAFETY: only registers change.
     unsafe {
@@ -213,11 +213,15 @@ pub(crate) fn gap(longest: u64) -> u64 {
             "mrs {now}, cntvct_el0",
             "sub {gap}, {now}, {last}",
             "cmp {gap}, {longest}",
-            "b.ls 2b",
+            "b.hi 3f",
+            "cmp {now}, {end}",
+            "b.lo 2b",
+            "3:",
             now = out(reg) _,
             last = out(reg) _,
             gap = out(reg) gap,
             longest = in(reg) longest,
+            end = in(reg) end,
             options(nostack),
         );
     }

@@ -8,7 +8,7 @@ use super::operation;
 
 /// How often an operation is done before it is measured, and how often then.
 const WARM_UP: u32 = 64;
-const COUNT: u32 = 256;
+const COUNT: usize = 256;
 
 /// The ticks of one instruction.
 static TICKS: AtomicU64 = AtomicU64::new(1);
@@ -36,14 +36,16 @@ pub(crate) fn measure(name: &str, mut operation: impl FnMut() -> u64) {
     for _ in 0..WARM_UP {
         operation();
     }
-    let (mut sum, mut least, mut most) = (0, u64::MAX, 0);
-    for _ in 0..COUNT {
-        let instructions = instructions(operation());
-        sum += instructions;
-        least = least.min(instructions);
-        most = most.max(instructions);
-    }
-    say!("bench: {name} {COUNT} {sum} {least} {most}");
+    report(name, &core::array::from_fn::<_, COUNT, _>(|_| operation()));
+}
+
+/// Prints what was measured, in ticks.
+pub(crate) fn report(name: &str, ticks: &[u64]) {
+    let instructions = ticks.iter().copied().map(instructions);
+    let sum: u64 = instructions.clone().sum();
+    let least = instructions.clone().min().unwrap_or_default();
+    let most = instructions.max().unwrap_or_default();
+    say!("bench: {name} {} {sum} {least} {most}", ticks.len());
 }
 
 /// Returns how many instructions lie between two looks at the counter that are

@@ -7,20 +7,12 @@
 //! instructions of the neighbour.
 
 use test_guests::check;
-use test_guests::runtime::{cpu, machine, smp, timer};
+use test_guests::runtime::{machine, smp, timer};
 
-use super::interrupts;
-use super::operation;
-use super::samples;
+use super::{company, interrupts, quiet, samples};
 
-/// How long the neighbour sleeps, in microseconds.
-const PERIOD: u64 = 500;
-
-/// How long the neighbour's beginnings may take, in microseconds.
-const SETTLE: u64 = 20_000;
-
-/// More instructions than lie between two looks, and fewer than two switches.
-const LONGEST_ALONE: u64 = 32;
+/// How long a neighbour may let this vCPU wait, in microseconds.
+const LONGEST: u64 = 100_000;
 
 /// Measures with a vCPU of this VM for a neighbour.
 pub(crate) fn between_vcpus() {
@@ -28,10 +20,12 @@ pub(crate) fn between_vcpus() {
         machine::cpu_count() > 1,
         "this needs two vCPUs on one physical CPU"
     );
+    quiet::wait();
     smp::start(1, || {
         interrupts::prepare_cpu();
-        be_neighbour();
+        company::neighbour();
     });
+    timer::pause(2 * company::PERIOD);
     measure("vcpu-switch");
 }
 
@@ -41,21 +35,23 @@ pub(crate) fn between_vms() {
 }
 
 fn measure(name: &str) {
-    timer::pause(SETTLE);
-    let longest = operation::nothing() * LONGEST_ALONE;
-    samples::measure(name, || operation::gap(longest) / 2);
+    samples::measure(name, || match quiet::gap(LONGEST) {
+        Some(gap) => gap / 2,
+        None => {
+            check!(false, "no neighbour runs");
+            0
+        }
+    });
 }
 
-/// The neighbour: wakes, and sleeps again.
-pub(crate) fn be_neighbour() {
-    loop {
-        interrupts::wait_until(timer::now() + timer::ticks(PERIOD));
+/// Measures what it takes to turn a VM off and to give back what it had, more than
+/// to let it sleep once more. That VM has a higher priority, and sleeps often
+/// before it ends.
+pub(crate) fn end_of_a_vm() {
+    let (mut before, mut last) = (0, 0);
+    while let Some(gap) = quiet::gap(LONGEST) {
+        (before, last) = (last, gap);
     }
-}
-
-/// Sleeps for ever.
-pub(crate) fn be_idle() {
-    loop {
-        cpu::wfi();
-    }
+    check!(before > 0, "no VM ended");
+    samples::report("vm-destroy", &[last - before]);
 }
