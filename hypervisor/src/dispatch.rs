@@ -101,8 +101,7 @@ pub fn dispatch<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Out
 #[cold]
 fn undecoded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, access: UndecodedAccess) -> Outcome {
     match vcpu.arch.decode_undecoded(access, vcpu.vm.ram()) {
-        Some(Exit::MmioRead(read)) => mmio::read(cpu, vcpu, read),
-        Some(Exit::MmioWrite(write)) => mmio::write(cpu, vcpu, write),
+        Some(exit @ (Exit::MmioRead(_) | Exit::MmioWrite(_))) => mmio::access(cpu, vcpu, exit),
         // The guest got an abort, or changed the instruction meanwhile.
         _ => Outcome::Resume,
     }
@@ -119,11 +118,25 @@ fn reply<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, value: u64) {
 }
 
 /// Answers an HVC or SMC: the convention is the same for both.
+#[inline(always)]
 fn call<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, immediate: u16) -> Outcome {
-    if immediate != 0 {
-        reply(vcpu, NOT_SUPPORTED);
-        return Outcome::Resume;
+    let function = (vcpu.arch.gpr(0) & 0xffff_ffff) as u32;
+    let value = match immediate {
+        0 => smccc::constant(function),
+        _ => Some(NOT_SUPPORTED),
+    };
+    match value {
+        Some(value) => {
+            reply(vcpu, value);
+            Outcome::Resume
+        }
+        None => call_service(vcpu),
     }
+}
+
+/// Answers a call to a service that has more than numbers.
+#[inline(never)]
+fn call_service<H: AxVCpuHal>(vcpu: &mut Vcpu<H>) -> Outcome {
     let call = Call::new([0, 1, 2, 3].map(|n| vcpu.arch.gpr(n)));
     match smccc::answer(vcpu.vm(), vcpu.id(), call) {
         Answer::Return(value) => {

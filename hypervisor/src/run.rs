@@ -14,6 +14,7 @@ use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
 use crate::sched::{Message, RunQueue};
+use crate::telemetry::Moment;
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::boot::Boot;
 use crate::vm::mailbox::Doing;
@@ -237,8 +238,9 @@ fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, V
     vcpu.load(cpu)?;
     let mut outcome = look_around(cpu, vcpu);
     while outcome == Outcome::Resume {
-        let exit = vcpu.arch.run_bound();
-        let began = vcpu.begin_exit(cpu);
+        let (began, exit) = vcpu
+            .arch
+            .run_bound(|pc| Moment::new(cpu.glance_at_ticks(), pc));
         outcome = dispatch(cpu, vcpu, exit);
         if outcome == Outcome::Resume {
             outcome = look_around(cpu, vcpu);

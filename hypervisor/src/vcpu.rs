@@ -216,15 +216,6 @@ impl<H: AxVCpuHal> Vcpu<H> {
         Ok(())
     }
 
-    /// Notes that the guest has just been left.
-    #[inline(always)]
-    pub(crate) fn begin_exit<C: Cpu<Hal = H>>(&self, cpu: &C) -> Moment {
-        Moment {
-            ticks: cpu.glance_at_ticks(),
-            pc: self.arch.pc(),
-        }
-    }
-
     /// Records an exit that is answered.
     #[inline(always)]
     pub(crate) fn end_exit<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, began: Moment) {

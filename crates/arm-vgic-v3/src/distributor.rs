@@ -11,7 +11,6 @@ use crate::vgic::Vgic;
 
 impl Vgic {
     /// Reads from the GICD frame.
-    #[inline]
     pub(crate) fn read_distributor(
         &self,
         asker: VcpuId,
@@ -41,7 +40,6 @@ impl Vgic {
     }
 
     /// Writes to the GICD frame.
-    #[inline]
     pub(crate) fn write_distributor(
         &mut self,
         asker: VcpuId,

@@ -32,8 +32,7 @@ pub(super) fn refused<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, fault: Stage
         return abort(vcpu, access, far);
     };
     match fault.into_access(address, vcpu.arch.frame()) {
-        Ok(Exit::MmioRead(read)) => mmio::read(cpu, vcpu, read),
-        Ok(Exit::MmioWrite(write)) => mmio::write(cpu, vcpu, write),
+        Ok(exit @ (Exit::MmioRead(_) | Exit::MmioWrite(_))) => mmio::access(cpu, vcpu, exit),
         Ok(Exit::UndecodedAccess(access)) => undecoded(cpu, vcpu, access),
         _ => abort(vcpu, access, far),
     }

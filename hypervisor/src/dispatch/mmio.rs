@@ -4,7 +4,7 @@
 //! An access after which the ITS still has work is not completed: the guest makes it
 //! again, and whatever else waits for this CPU has its turn in between.
 
-use arm_vcpu::{AxVCpuHal, MmioRead, MmioWrite};
+use arm_vcpu::{AxVCpuExitReason as Exit, AxVCpuHal, MmioRead, MmioWrite};
 use arm_vgic_core::Kicks;
 use vm_contract::{AccessError, DeviceContext, IntId, VcpuId};
 
@@ -17,8 +17,18 @@ use crate::vm::its::Left;
 use crate::vm::vgic::{Frame, Vgic};
 use crate::vm::{Line, Vm};
 
+/// Answers a load or store that is not met as usual, and any other exit with nothing.
+#[inline(never)]
+pub(super) fn access<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Outcome {
+    match exit {
+        Exit::MmioRead(load) => read(cpu, vcpu, load),
+        Exit::MmioWrite(store) => write(cpu, vcpu, store),
+        _ => Outcome::Resume,
+    }
+}
+
 /// Answers a load.
-#[inline]
+#[inline(always)]
 pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead) -> Outcome {
     let (id, width) = (vcpu.id(), read.width());
     let vm = &*vcpu.vm;
@@ -64,7 +74,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
 }
 
 /// Answers a store.
-#[inline]
+#[inline(always)]
 pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWrite) -> Outcome {
     let (id, width, value) = (vcpu.id(), write.width(), write.value());
     let vm = &*vcpu.vm;
@@ -208,7 +218,7 @@ fn device_access<R>(
 }
 
 /// Arms the timer if the access gave a device an alarm.
-#[inline]
+#[inline(always)]
 fn follow_up<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, intid: IntId) {
     if let Some(alarm) = vcpu.vm.after_device_access(intid) {
         vcpu.alarm = Some(alarm);

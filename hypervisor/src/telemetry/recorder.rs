@@ -18,6 +18,15 @@ pub struct Moment {
     pub pc: u64,
 }
 
+impl Moment {
+    /// Notes that it was `ticks` when the guest was at `pc`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(ticks: u64, pc: u64) -> Self {
+        Self { ticks, pc }
+    }
+}
+
 /// Records the exits of one vCPU, whose owner owns this as well.
 #[derive(Debug)]
 pub struct Recorder {

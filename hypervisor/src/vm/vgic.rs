@@ -83,7 +83,7 @@ impl Vgic {
     ///
     /// # Errors
     /// Those of the version: the guest is to blame.
-    #[inline]
+    #[inline(always)]
     pub fn read(
         &mut self,
         asker: VcpuId,
@@ -102,7 +102,7 @@ impl Vgic {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    #[inline]
+    #[inline(always)]
     pub fn write(
         &mut self,
         asker: VcpuId,
@@ -120,7 +120,7 @@ impl Vgic {
 
     /// Tells whether the asking vCPU must be folded before it reaches the register
     /// at `offset`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         match frame.of_v3() {
@@ -211,7 +211,7 @@ impl Vgic {
 
 impl Frame {
     /// Returns the frame of a GICv3.
-    #[inline]
+    #[inline(always)]
     const fn of_v3(self) -> Option<arm_vgic_v3::Frame> {
         match self {
             Self::DistributorV2 => None,
