@@ -258,7 +258,7 @@ pub(crate) fn decode_for<T: Taker>(taker: &mut T, exit: &RawExit) -> T::Outcome 
         class::HVC64 => taker.take(AxVCpuExitReason::Hypercall {
             immediate: immediate(esr),
         }),
-        class::DATA_ABORT if is_described(esr) => {
+        class::DATA_ABORT if is_usual(esr) || is_described(esr) => {
             let address = syndrome.fault_address(syndrome.far);
             match access::data_access(esr, syndrome.far, address, |n| taker.gpr(n)) {
                 DataAccess::Read(read) => taker.take(AxVCpuExitReason::MmioRead(read)),
@@ -290,6 +290,15 @@ pub(crate) fn decode_for<T: Taker>(taker: &mut T, exit: &RawExit) -> T::Outcome 
 #[inline(always)]
 const fn immediate(esr: u64) -> u16 {
     (esr & 0xFFFF) as u16
+}
+
+/// Tells the same as [`is_described`] by a look at all the fields at once. Overlooks the
+/// translation fault of level -1.
+#[inline(always)]
+const fn is_usual(esr: u64) -> bool {
+    const LEVELS_0_TO_3: u64 = 0b00_0100;
+    let fields = syndrome::ISV | syndrome::CM | syndrome::S1PTW | syndrome::FAULT_STATUS & !0b11;
+    esr & fields == syndrome::ISV | LEVELS_0_TO_3
 }
 
 /// Tells whether a data abort is a load or store where nothing is mapped, of which the

@@ -162,7 +162,7 @@ impl Controller {
     /// registers of the asking vCPU must have been folded. What others hold reads as
     /// it was last known: see [`look_again`](Self::look_again).
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub fn read_register(&self, vcpu: VcpuId, register: IrqRegister, width: Width) -> u64 {
         let bank = match register.bank().checked_sub(1) {
             None => self.vcpus.get(vcpu.index()).map(|one| &one.bank),

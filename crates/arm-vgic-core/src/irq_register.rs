@@ -66,7 +66,7 @@ impl IrqRegister {
     /// Decodes an offset, or returns `None` if none of these registers lies
     /// there.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub fn decode(offset: u64) -> Option<Self> {
         // All these offsets are below 4 KiB.
         let offset = u32::try_from(offset).ok()?;
@@ -107,7 +107,7 @@ impl IrqRegister {
 
     /// Returns the number of the bank that the register describes.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub const fn bank(self) -> usize {
         match self {
             Self::Bits { bank, .. } | Self::Priority { bank, .. } | Self::Config { bank, .. } => {
@@ -119,7 +119,7 @@ impl IrqRegister {
     /// Tells whether the register shows or changes state that the guest changes
     /// behind our back while it is in a list register: pending and active.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub const fn is_live_state(self) -> bool {
         matches!(
             self,

@@ -189,23 +189,8 @@ impl Vgic {
     /// [`AccessError::NoDevice`] beyond the frame, [`AccessError::Misaligned`],
     /// and [`AccessError::InvalidWidth`] for widths that the register at the
     /// offset does not take. All are the guest's doing.
-    #[inline(always)]
     pub fn read(
         &mut self,
-        asker: VcpuId,
-        frame: Frame,
-        offset: u64,
-        width: Width,
-    ) -> Result<u64, AccessError> {
-        match spi_register(frame, offset, width) {
-            Some(register) => Ok(self.core.read_register(asker, register, Width::Word)),
-            None => self.read_any(asker, frame, offset, width),
-        }
-    }
-
-    #[inline(never)]
-    fn read_any(
-        &self,
         asker: VcpuId,
         frame: Frame,
         offset: u64,
@@ -223,28 +208,7 @@ impl Vgic {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    #[inline(always)]
     pub fn write(
-        &mut self,
-        asker: VcpuId,
-        frame: Frame,
-        offset: u64,
-        width: Width,
-        value: u64,
-    ) -> Result<Kicks, AccessError> {
-        match spi_register(frame, offset, width) {
-            Some(register) => {
-                let kicks = self
-                    .core
-                    .write_register(asker, register, Width::Word, value);
-                Ok(kicks)
-            }
-            None => self.write_any(asker, frame, offset, width, value),
-        }
-    }
-
-    #[inline(never)]
-    fn write_any(
         &mut self,
         asker: VcpuId,
         frame: Frame,
@@ -308,7 +272,6 @@ impl Vgic {
         })
     }
 
-    #[inline]
     fn check_access(
         &self,
         asker: VcpuId,
@@ -333,16 +296,4 @@ impl Vgic {
     pub(crate) fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
         (0..u16::try_from(self.redistributors.len()).unwrap_or(u16::MAX)).map(VcpuId::new)
     }
-}
-
-/// Returns the register that describes SPIs at a place of the distributor where a word
-/// is read or written: nearly all accesses are to such a one.
-#[inline(always)]
-fn spi_register(frame: Frame, offset: u64, width: Width) -> Option<IrqRegister> {
-    let is_word = width == Width::Word && offset.is_multiple_of(4);
-    if frame != Frame::Distributor || !is_word {
-        return None;
-    }
-    // Bank 0 belongs to the redistributors.
-    IrqRegister::decode(offset).filter(|register| register.bank() != 0)
 }

@@ -159,15 +159,19 @@ impl<S: SerialBackend> Pl011<S> {
         self.update(line);
     }
 
-    /// Moves bytes from the FIFO to the backend, as far as it takes them. Tells whether
-    /// there were any.
+    /// Tells whether nothing waits for the backend, and the interrupt's wire is as it
+    /// should be.
     #[inline]
-    fn drain(&mut self) -> bool {
-        let waits = !self.state.transmitter.is_empty();
-        if waits {
+    fn is_settled(&self) -> bool {
+        self.state.transmitter.is_empty() && self.output.is_driven()
+    }
+
+    /// Moves bytes from the FIFO to the backend, as far as it takes them.
+    #[inline]
+    fn drain(&mut self) {
+        if !self.state.transmitter.is_empty() {
             self.offer();
         }
-        waits
     }
 
     /// Offers the backend what waits.
@@ -387,17 +391,18 @@ impl<S: SerialBackend> BaseDeviceOps for Pl011<S> {
         offset: u64,
         width: Width,
     ) -> Result<u64, AccessError> {
+        if offset == regs::FR && self.is_settled() && width != Width::Dword {
+            // What drivers ask before each character, and nothing comes of it.
+            return Ok(width.truncate(self.state.flags().bits().into()));
+        }
         primecell::check_access(offset, width)?;
         let Some(register) = Register::at(offset) else {
             return Ok(primecell::identification(regs::PERIPH_ID, offset).into());
         };
         // A guest that waits for room in the FIFO makes room by asking.
-        let has_drained = self.drain();
+        self.drain();
         let value = self.state.read(register);
-        if has_drained || register == Register::Dr || !self.output.is_driven() {
-            // Other reads change no interrupt.
-            self.update(context.line);
-        }
+        self.update(context.line);
         Ok(width.truncate(value.into()))
     }
 

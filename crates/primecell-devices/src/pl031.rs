@@ -107,7 +107,10 @@ impl<C: Clock> Pl031<C> {
 
     /// Brings `seen` up to now and notes a match on the way.
     fn advance(&mut self) {
-        let now = self.clock.now().as_secs().max(self.seen);
+        let now = self.clock.now().as_secs();
+        if now <= self.seen {
+            return;
+        }
         let elapsed = now - self.seen;
         let distance = u64::from(self.distance());
         self.raised |= (distance != 0 && distance <= elapsed) || elapsed >= WRAP_SECONDS;

@@ -6,6 +6,7 @@ use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Takes one physical interrupt. If more wait, the next entry ends at once.
+#[inline(always)]
 pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
     let Some(interrupt) = cpu.acknowledge() else {
         vcpu.exits.reason = Reason::Unexpected;

@@ -36,6 +36,11 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
         Some((&Target::Vgic { frame, first_byte }, offset)) => {
             vcpu.exits.reason = Reason::VgicRead;
             let offset = first_byte + offset;
+            if let Some(setup) = Vgic::spi_setup(frame, offset, width) {
+                let value = vm.vgic().read_spi_setup(setup);
+                vcpu.arch.complete_read(read, value.into());
+                return Outcome::Resume;
+            }
             if asks_others(frame, offset) {
                 return read_live(cpu, vcpu, frame, offset, read);
             }
@@ -83,6 +88,15 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
         Some((&Target::Vgic { frame, first_byte }, offset)) => {
             vcpu.exits.reason = Reason::VgicWrite;
             let offset = first_byte + offset;
+            if let Some(setup) = Vgic::spi_setup(frame, offset, width) {
+                #[expect(clippy::cast_possible_truncation, reason = "a word is written")]
+                let kicks = vm.vgic().write_spi_setup(setup, value as u32);
+                if let Some(kicks) = kicks {
+                    vm.kick(Some(id), kicks);
+                }
+                vcpu.arch.complete_write(write);
+                return Outcome::Resume;
+            }
             if asks_others(frame, offset) {
                 return write_live(cpu, vcpu, frame, offset, write);
             }

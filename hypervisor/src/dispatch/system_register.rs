@@ -10,6 +10,7 @@ use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Answers an MRS.
+#[inline(always)]
 pub(super) fn read<C: Cpu>(cpu: &C, vcpu: &mut Vcpu<C::Hal>, read: SystemRegisterRead) -> Outcome {
     vcpu.exits.reason = Reason::SystemRegisterRead;
     let register = read.register();
@@ -25,6 +26,7 @@ pub(super) fn read<C: Cpu>(cpu: &C, vcpu: &mut Vcpu<C::Hal>, read: SystemRegiste
 }
 
 /// Answers an MSR or a system instruction.
+#[inline(always)]
 pub(super) fn write<C: Cpu>(
     cpu: &mut C,
     vcpu: &mut Vcpu<C::Hal>,

@@ -6,15 +6,15 @@ use primecell_devices::Clock;
 
 use crate::cpu::Machine;
 
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// Time since the epoch, kept by the system counter.
 #[derive(Clone, Copy)]
 pub struct SystemClock {
     machine: &'static dyn Machine,
     ticks_per_second: u64,
-    /// The time when the system counter was zero.
-    epoch: Duration,
+    /// How many ticks had passed since the epoch when the system counter was zero.
+    epoch: u64,
 }
 
 impl SystemClock {
@@ -22,35 +22,31 @@ impl SystemClock {
     #[must_use]
     pub fn new(machine: &'static dyn Machine, now_seconds: u64) -> Self {
         let ticks_per_second = machine.ticks_per_second().max(1);
-        let uptime = uptime(machine.now_ticks(), ticks_per_second);
+        let now = now_seconds.saturating_mul(ticks_per_second);
         Self {
             machine,
             ticks_per_second,
-            epoch: Duration::from_secs(now_seconds).saturating_sub(uptime),
+            epoch: now.saturating_sub(machine.now_ticks()),
         }
     }
 
     /// Returns the system counter's value when this clock will show `time`.
     #[must_use]
     pub fn ticks_at(&self, time: Duration) -> u64 {
-        let uptime = time.saturating_sub(self.epoch).as_nanos();
-        let ticks = uptime * u128::from(self.ticks_per_second) / u128::from(NANOS_PER_SECOND);
+        let ticks = time.as_nanos() * u128::from(self.ticks_per_second) / NANOS_PER_SECOND;
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
         // Rounded up, so that the time has come by then.
-        u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
+        ticks.saturating_sub(self.epoch).saturating_add(1)
     }
 }
 
 impl Clock for SystemClock {
+    #[inline]
     fn now(&self) -> Duration {
-        let uptime = uptime(self.machine.now_ticks(), self.ticks_per_second);
-        self.epoch.saturating_add(uptime)
+        let ticks = self.epoch.saturating_add(self.machine.now_ticks());
+        let (seconds, rest) = (ticks / self.ticks_per_second, ticks % self.ticks_per_second);
+        let nanos = u128::from(rest) * NANOS_PER_SECOND / u128::from(self.ticks_per_second);
+        // Less than a second.
+        Duration::new(seconds, u32::try_from(nanos).unwrap_or_default())
     }
-}
-
-/// Returns for how long the system counter, now at `ticks`, has been counting.
-fn uptime(ticks: u64, ticks_per_second: u64) -> Duration {
-    let (seconds, rest) = (ticks / ticks_per_second, ticks % ticks_per_second);
-    // Counters have at most a few gigahertz: no product is cut off.
-    let nanos = rest.saturating_mul(NANOS_PER_SECOND) / ticks_per_second;
-    Duration::from_secs(seconds) + Duration::from_nanos(nanos)
 }

@@ -2,7 +2,7 @@
 
 use core::ops::{Deref, DerefMut};
 
-use arm_vgic_core::{Controller, Folded, IchRegs, Kicks};
+use arm_vgic_core::{Controller, Folded, IchRegs, Kicks, SpiSetup};
 use arm_vgic_v3::SgiRegister;
 use thiserror::Error;
 use vm_contract::{AccessError, HostPhysAddr, VcpuId, Width};
@@ -115,6 +115,17 @@ impl Vgic {
             (Self::V3(vgic), Some(frame)) => vgic.write(asker, frame, offset, width, value),
             (Self::V2(vgic), None) => vgic.write(asker, offset, width, value),
             _ => Err(AccessError::NoDevice),
+        }
+    }
+
+    /// Returns which of the registers that set SPIs up an access reaches, if any: they
+    /// are the same in both versions.
+    #[inline(always)]
+    #[must_use]
+    pub fn spi_setup(frame: Frame, offset: u64, width: Width) -> Option<SpiSetup> {
+        match frame {
+            Frame::Distributor | Frame::DistributorV2 => SpiSetup::decode(offset, width),
+            Frame::Redistributors => None,
         }
     }
 
