@@ -283,7 +283,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     }
 
     /// Sends an SGI as a write of `value` to `register` asks for.
-    #[inline]
+    #[inline(always)]
     pub fn send_sgi<C: Cpu<Hal = H>>(&self, cpu: &mut C, register: SgiRegister, value: u64) {
         let id = self.id;
         let mut vgic = self.vm.vgic();
@@ -316,7 +316,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
 
     /// Passes the interrupt of the virtual timer on, whose physical one was taken
     /// while the vCPU was loaded.
-    #[inline]
+    #[inline(always)]
     pub fn take_virtual_timer<C: Cpu<Hal = H>>(&self, cpu: &mut C) {
         let (id, physical) = (self.id, self.vm.vcpu_facts().virtual_timer);
         let vgic = self.vm.vgic();

@@ -17,7 +17,7 @@ impl Controller {
     /// and runs this code, if its list register needs no more than to be filled again.
     /// Otherwise does nothing and returns `false`:
     /// [`send_sgi`](Self::send_sgi) does what is to be done.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn send_sgi_again(&self, vcpu: VcpuId, sgi: u32, ich: &mut impl IchRegs) -> bool {
         let one = self.vcpus.get(vcpu.index());
@@ -28,7 +28,7 @@ impl Controller {
     /// pending because `physical` was acknowledged, if its list register needs no more
     /// than to be filled again. Otherwise does nothing and returns `false`:
     /// [`raise_linked`](Self::raise_linked) does what is to be done.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn raise_linked_again(
         &self,
@@ -47,7 +47,7 @@ impl Controller {
 impl Private {
     /// Fills the list register of the SGI or PPI `number` again, if that is all there
     /// is to do. `physical` is the interrupt behind it.
-    #[inline]
+    #[inline(always)]
     fn refill(&self, number: u32, physical: Option<u32>, ich: &mut impl IchRegs) -> bool {
         let interface = &self.interface;
         // With interrupts left over, which one comes next is a question of priority.

@@ -304,6 +304,7 @@ impl State {
         inputs
     }
 
+    #[inline(always)]
     fn flags(&self) -> Flags {
         let is_idle = self.transmitter.is_empty() && self.receiver.is_empty();
         if is_idle && !self.control.contains(Control::LBE) {

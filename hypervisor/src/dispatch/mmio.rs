@@ -51,7 +51,7 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
             let value = device_access(vm, id, &**device, intid, |device, context| {
                 device.read(context, offset, width)
             });
-            follow_up(cpu, vcpu, intid);
+            vm.after_device_access(intid);
             value
         }
         Some((Target::Its, offset)) => {
@@ -110,7 +110,8 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
             let _refused = device_access(vm, id, &**device, intid, |device, context| {
                 device.write(context, offset, width, value)
             });
-            follow_up(cpu, vcpu, intid);
+            vm.after_device_access(intid);
+            set_alarm(cpu, vcpu, intid);
         }
         Some((Target::Its, offset)) => {
             vcpu.exits.reason = Reason::ItsWrite;
@@ -231,10 +232,10 @@ fn device_access<R>(
     work(device, &context)
 }
 
-/// Arms the timer if the access gave a device an alarm.
-#[inline(always)]
-fn follow_up<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, intid: IntId) {
-    if let Some(alarm) = vcpu.vm.after_device_access(intid) {
+/// Arms the timer if a write gave the device that drives `intid` an alarm.
+#[inline]
+fn set_alarm<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, intid: IntId) {
+    if let Some(alarm) = vcpu.vm.alarm_after_write(intid) {
         vcpu.alarm = Some(alarm);
         cpu.set_deadline(vcpu.deadline(cpu.now_ticks()));
     }

@@ -6,7 +6,7 @@ use primecell_devices::Clock;
 
 use crate::cpu::Machine;
 
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Time since the epoch, kept by the system counter.
 #[derive(Clone, Copy)]
@@ -33,7 +33,8 @@ impl SystemClock {
     /// Returns the system counter's value when this clock will show `time`.
     #[must_use]
     pub fn ticks_at(&self, time: Duration) -> u64 {
-        let ticks = time.as_nanos() * u128::from(self.ticks_per_second) / NANOS_PER_SECOND;
+        let ticks =
+            time.as_nanos() * u128::from(self.ticks_per_second) / u128::from(NANOS_PER_SECOND);
         let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
         // Rounded up, so that the time has come by then.
         ticks.saturating_sub(self.epoch).saturating_add(1)
@@ -45,8 +46,8 @@ impl Clock for SystemClock {
     fn now(&self) -> Duration {
         let ticks = self.epoch.saturating_add(self.machine.now_ticks());
         let (seconds, rest) = (ticks / self.ticks_per_second, ticks % self.ticks_per_second);
-        let nanos = u128::from(rest) * NANOS_PER_SECOND / u128::from(self.ticks_per_second);
-        // Less than a second.
+        // Counters have at most a few gigahertz: the product is not cut off.
+        let nanos = rest.saturating_mul(NANOS_PER_SECOND) / self.ticks_per_second;
         Duration::new(seconds, u32::try_from(nanos).unwrap_or_default())
     }
 }

@@ -52,7 +52,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// accesses, only the second ends it, and the next
     /// [`run`](crate::AxArchVCpu::run) reports that one without entering the
     /// guest.
-    #[inline]
+    #[inline(always)]
     pub fn complete_read(&mut self, read: MmioRead, value: u64) {
         if self.phase == Phase::Midway {
             return self.advance_plan(value);
@@ -64,7 +64,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
 
     /// Ends a store: the PC steps past it. Of an instruction that makes two
     /// accesses, only the second ends it.
-    #[inline]
+    #[inline(always)]
     pub fn complete_write(&mut self, write: MmioWrite) {
         if self.phase == Phase::Midway {
             return self.advance_plan(0);
@@ -73,14 +73,14 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     }
 
     /// Ends an MRS: `value` goes to its register and the PC steps past it.
-    #[inline]
+    #[inline(always)]
     pub fn complete_system_read(&mut self, read: SystemRegisterRead, value: u64) {
         self.frame.set_gpr(read.target(), value);
         self.frame.step(A64_INSTRUCTION);
     }
 
     /// Ends an MSR: the PC steps past it.
-    #[inline]
+    #[inline(always)]
     pub fn complete_system_write(&mut self, _write: SystemRegisterWrite) {
         self.frame.step(A64_INSTRUCTION);
     }
