@@ -7,6 +7,7 @@
 use core::ops::{Deref, DerefMut};
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::relax::RelaxStrategy;
 
 /// Ranks of all locks, lowest first.
 pub mod rank {
@@ -34,10 +35,36 @@ pub mod rank {
     pub const CONSOLE: u8 = 100;
 }
 
+/// Lets a CPU that spins take a breath.
+///
+/// An emulator that lets CPUs take turns goes on to the next one at WFE, so that
+/// whoever is waited for can go on; a mere hint would not make it. The CPU itself
+/// does not wait there, as SEVL has just said that there is an event.
+#[inline]
+pub fn relax() {
+    core::hint::spin_loop();
+    #[cfg(target_os = "none")]
+    {
+        aarch64_cpu::asm::sevl();
+        aarch64_cpu::asm::wfe();
+    }
+}
+
+/// [`relax`], as the locks want it.
+#[derive(Debug)]
+struct Relax;
+
+impl RelaxStrategy for Relax {
+    #[inline]
+    fn relax() {
+        relax();
+    }
+}
+
 /// A value that one CPU at a time may use. `RANK` is one of [`rank`].
 #[derive(Debug, Default)]
 pub struct RankedLock<T: ?Sized, const RANK: u8> {
-    inner: SpinMutex<T>,
+    inner: SpinMutex<T, Relax>,
 }
 
 impl<T, const RANK: u8> RankedLock<T, RANK> {
@@ -73,7 +100,7 @@ impl<T: ?Sized, const RANK: u8> RankedLock<T, RANK> {
 /// Access to a locked value, until dropped.
 #[derive(Debug)]
 pub struct RankedGuard<'a, T: ?Sized, const RANK: u8> {
-    inner: SpinMutexGuard<'a, T>,
+    inner: SpinMutexGuard<'a, T, Relax>,
 }
 
 impl<T: ?Sized, const RANK: u8> Deref for RankedGuard<'_, T, RANK> {

@@ -14,6 +14,7 @@ use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
 use crate::sched::{Message, RunQueue};
+use crate::telemetry::Moment;
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::boot::Boot;
 use crate::vm::mailbox::Doing;
@@ -235,25 +236,35 @@ impl<H: AxVCpuHal> Scheduler<H> {
 /// The run loop: enters the guest again and again until an exit ends the turn.
 fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, VcpuError> {
     vcpu.load(cpu)?;
-    let outcome = loop {
-        if vcpu.mailbox().take() {
-            if vcpu.vm().is_stopping() {
-                break Outcome::Off;
-            }
-            if vcpu.vm().is_paused() {
-                break Outcome::Attend;
-            }
-            vcpu.refresh_interrupts(cpu);
+    let mut outcome = look_around(cpu, vcpu);
+    while outcome == Outcome::Resume {
+        let (began, exit) = vcpu
+            .arch
+            .run_bound(|pc| Moment::new(cpu.glance_at_ticks(), pc));
+        outcome = dispatch(cpu, vcpu, exit);
+        if outcome == Outcome::Resume {
+            outcome = look_around(cpu, vcpu);
         }
-        let exit = vcpu.arch.run_bound();
-        vcpu.history.record(vcpu.arch.pc(), &exit);
-        match dispatch(cpu, vcpu, exit) {
-            Outcome::Resume => {}
-            outcome => break outcome,
-        }
-    };
+        vcpu.end_exit(cpu, began);
+    }
     vcpu.unload(cpu)?;
     Ok(outcome)
+}
+
+/// Sees to what others want of the vCPU before it enters the guest.
+#[inline(always)]
+fn look_around<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
+    if !vcpu.mailbox().take() {
+        return Outcome::Resume;
+    }
+    if vcpu.vm().is_stopping() {
+        return Outcome::Off;
+    }
+    if vcpu.vm().is_paused() {
+        return Outcome::Attend;
+    }
+    vcpu.refresh_interrupts(cpu);
+    Outcome::Resume
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what the hypervisor costs.
 
+mod boot;
 mod chart;
 mod exits;
 mod figures;
@@ -25,6 +26,7 @@ pub(crate) use measure::GUEST;
 /// Measures what the options choose.
 pub(crate) fn bench_command(workspace: &Workspace, bench: Bench) -> Result<ExitCode> {
     match bench {
+        Bench::Boot(options) => boot::run(workspace, &options),
         Bench::Exits(options) => exits::run(workspace, &options),
         Bench::Scale(options) => scale::run(workspace, &options),
     }

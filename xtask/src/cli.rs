@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod top;
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -11,7 +12,8 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
 
-pub(crate) use bench::{Bench, ExitsOptions, ScaleOptions};
+pub(crate) use bench::{Bench, BootOptions, ExitsOptions, ScaleOptions};
+pub(crate) use top::TopOptions;
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -31,6 +33,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a guest on the hypervisor in QEMU
     Qemu(Box<QemuOptions>),
+    /// Show how often the vCPUs of a machine that `qemu` runs leave their guests
+    Top(TopOptions),
     /// Check formats, lints, documentation and the repository's own rules
     Check(CheckOptions),
     /// Run the host tests, some of them in Miri as well, and the tests in QEMU
@@ -149,16 +153,23 @@ pub(crate) struct QemuOptions {
     /// Tell in the end how many instructions were the hypervisor's, and which
     /// FUNCTIONS of it executed most of them
     ///
-    /// The count is exact; it repeats with -icount, see docs/debugging.md.
+    /// The count is exact; it repeats with -icount, see docs/debugging.md. With
+    /// --bare the number of all instructions is told.
     #[arg(
         long,
         value_name = "FUNCTIONS",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "0",
-        conflicts_with = "bare"
+        default_missing_value = "0"
     )]
     pub(crate) count_instructions: Option<usize>,
+
+    /// Trace the run, and write it to this file for Perfetto or chrome://tracing
+    ///
+    /// Every exit of a vCPU with its reason and duration, every interrupt that is
+    /// injected, every turn of a vCPU on a CPU; see docs/telemetry.md.
+    #[arg(long, value_name = "FILE.json", conflicts_with = "bare")]
+    pub(crate) trace: Option<PathBuf>,
 
     /// Run this shell command in the guest and exit with its status
     ///
@@ -367,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn counting_needs_a_hypervisor_and_may_name_functions() {
+    fn counting_may_name_functions() {
         let counted = |flags: &str| {
             let line = format!("xtask qemu --bios b {flags}");
             match Cli::try_parse_from(line.split(' ')) {
@@ -380,7 +391,7 @@ mod tests {
         assert_eq!(counted("--gdb"), Some(None));
         assert_eq!(counted("--count-instructions"), Some(Some(0)));
         assert_eq!(counted("--count-instructions=20"), Some(Some(20)));
-        assert_eq!(counted("--count-instructions --bare"), None);
+        assert_eq!(counted("--count-instructions --bare"), Some(Some(0)));
         assert_eq!(counted("--count-instructions=many"), None);
     }
 

@@ -2,6 +2,7 @@
 //! and built into `target/guest`.
 
 pub(crate) mod initramfs;
+pub(crate) mod landmark;
 mod packages;
 mod sources;
 

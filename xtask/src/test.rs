@@ -17,6 +17,7 @@ mod refusals;
 mod sharing;
 mod storm;
 mod suite;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -97,6 +98,7 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     tests.extend(sharing::tests());
     tests.extend(consoles::tests());
     tests.extend(idle::tests());
+    tests.extend(telemetry::tests());
     tests.extend(storm::tests());
     tests
 }

@@ -63,6 +63,8 @@ enum Phase {
     Created,
     Ready,
     Bound,
+    /// Bound, and within an access that has more than one part.
+    Midway,
 }
 
 /// A virtual CPU of AArch64.
@@ -81,6 +83,8 @@ pub struct Aarch64VCpu<H> {
     vm: VmId,
     id: VcpuId,
     ids: IdRegisters,
+    /// `ids` shows the GIC's system registers.
+    has_gic_registers: bool,
     registers: GuestSystemRegisters,
 }
 
@@ -102,6 +106,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
             hal: config.hal,
             vm,
             id: vcpu,
+            has_gic_registers: controls::shows_gic_registers(&ids),
             ids,
             registers,
         })
@@ -128,6 +133,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         self.require_unbound()?;
         let kept = self.registers.controls;
         self.ids = config.id_registers;
+        self.has_gic_registers = controls::shows_gic_registers(&self.ids);
         self.registers = GuestSystemRegisters::new(self.hal.features(), &self.ids);
         let controls = &mut self.registers.controls;
         controls.vmpidr = kept.vmpidr;
@@ -145,26 +151,29 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 
     #[inline]
     fn run(&mut self) -> Result<AxVCpuExitReason, VcpuError> {
-        if self.phase != Phase::Bound {
+        if !self.is_bound() {
             return Err(VcpuError::NotBound);
         }
-        Ok(self.run_bound())
+        Ok(self.run_bound(|_| ()).1)
     }
 
     fn bind(&mut self) -> Result<(), VcpuError> {
         match self.phase {
             Phase::Created => Err(VcpuError::NotSetUp),
-            Phase::Bound => Err(VcpuError::Bound),
+            Phase::Bound | Phase::Midway => Err(VcpuError::Bound),
             Phase::Ready => {
                 self.hal.load(&self.registers);
-                self.phase = Phase::Bound;
+                self.phase = match self.plan {
+                    None => Phase::Bound,
+                    Some(_) => Phase::Midway,
+                };
                 Ok(())
             }
         }
     }
 
     fn unbind(&mut self) -> Result<(), VcpuError> {
-        if self.phase != Phase::Bound {
+        if !self.is_bound() {
             return Err(VcpuError::NotBound);
         }
         self.hal.save(&mut self.registers);
@@ -194,19 +203,21 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// Runs the guest to its next exit, as [`run`](AxArchVCpu::run) does. Without
     /// a `Result` around it the reason need not be moved once more: for a run
-    /// loop that has just bound the vCPU itself.
+    /// loop that has just bound the vCPU itself. What `note` makes of the guest's PC
+    /// at the exit is returned too: taken before the reason is known, it does not come
+    /// between that and the caller's match.
     ///
     /// # Panics
     /// If the vCPU is not bound.
     // Inlined into the one loop that calls it, where the reason is matched at
     // once, so that it need not be put together in memory first.
     #[inline(always)]
-    pub fn run_bound(&mut self) -> AxVCpuExitReason {
-        assert!(self.phase == Phase::Bound, "only a bound vCPU runs");
-        if let Some(plan) = &self.plan {
-            return plan.next_access();
+    pub fn run_bound<T>(&mut self, note: impl FnOnce(u64) -> T) -> (T, AxVCpuExitReason) {
+        if self.phase != Phase::Bound {
+            return (note(self.frame.elr), self.next_part());
         }
         let exit = self.hal.enter(&mut self.frame);
+        let noted = note(self.frame.elr);
         if let RawExit::Synchronous(syndrome) = &exit {
             self.esr = syndrome.esr;
         }
@@ -214,7 +225,28 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
         if let AxVCpuExitReason::Injected(exception) = reason {
             self.inject(exception);
         }
-        reason
+        (noted, reason)
+    }
+
+    /// Returns the next part of the access that the guest is in.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::expect_used, reason = "as documented")]
+    fn next_part(&self) -> AxVCpuExitReason {
+        let plan = self.plan.as_ref().filter(|_| self.is_bound());
+        plan.expect("only a bound vCPU runs").next_access()
+    }
+
+    /// Has nothing more of an access to do.
+    #[inline]
+    fn drop_plan(&mut self) {
+        self.plan = None;
+        if self.phase == Phase::Midway {
+            self.phase = Phase::Bound;
+        }
     }
 
     /// Returns which vCPU of its VM this is.
@@ -235,7 +267,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     #[inline]
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        self.phase == Phase::Bound
+        matches!(self.phase, Phase::Bound | Phase::Midway)
     }
 
     /// Returns what the guest reads as MPIDR_EL1.
@@ -302,7 +334,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
             ..TrapFrame::default()
         };
         self.frame.set_gpr(0, x0);
-        self.plan = None;
+        self.drop_plan();
         self.interrupts = InterruptSet::default();
         self.keep_live_controls();
         self.registers.reset();

@@ -44,6 +44,7 @@ mod list_register;
 mod lpi;
 mod overflow;
 mod private;
+mod refill;
 mod refresh;
 mod regs;
 mod sgi;

@@ -78,12 +78,14 @@ pub struct Vgic {
 impl Deref for Vgic {
     type Target = Controller;
 
+    #[inline]
     fn deref(&self) -> &Controller {
         &self.core
     }
 }
 
 impl DerefMut for Vgic {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Controller {
         &mut self.core
     }
@@ -187,8 +189,23 @@ impl Vgic {
     /// [`AccessError::NoDevice`] beyond the frame, [`AccessError::Misaligned`],
     /// and [`AccessError::InvalidWidth`] for widths that the register at the
     /// offset does not take. All are the guest's doing.
+    #[inline(always)]
     pub fn read(
         &mut self,
+        asker: VcpuId,
+        frame: Frame,
+        offset: u64,
+        width: Width,
+    ) -> Result<u64, AccessError> {
+        match spi_register(frame, offset, width) {
+            Some(register) => Ok(self.core.read_register(asker, register, Width::Word)),
+            None => self.read_any(asker, frame, offset, width),
+        }
+    }
+
+    #[inline(never)]
+    fn read_any(
+        &self,
         asker: VcpuId,
         frame: Frame,
         offset: u64,
@@ -206,7 +223,28 @@ impl Vgic {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
+    #[inline(always)]
     pub fn write(
+        &mut self,
+        asker: VcpuId,
+        frame: Frame,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> Result<Kicks, AccessError> {
+        match spi_register(frame, offset, width) {
+            Some(register) => {
+                let kicks = self
+                    .core
+                    .write_register(asker, register, Width::Word, value);
+                Ok(kicks)
+            }
+            None => self.write_any(asker, frame, offset, width, value),
+        }
+    }
+
+    #[inline(never)]
+    fn write_any(
         &mut self,
         asker: VcpuId,
         frame: Frame,
@@ -227,6 +265,7 @@ impl Vgic {
     /// [`flush`](Controller::flush) after it. All other registers are right
     /// without.
     #[must_use]
+    #[inline]
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         let register = match frame {
             Frame::Distributor => IrqRegister::decode(offset),
@@ -269,6 +308,7 @@ impl Vgic {
         })
     }
 
+    #[inline]
     fn check_access(
         &self,
         asker: VcpuId,
@@ -293,4 +333,16 @@ impl Vgic {
     pub(crate) fn vcpus(&self) -> impl Iterator<Item = VcpuId> + use<> {
         (0..u16::try_from(self.redistributors.len()).unwrap_or(u16::MAX)).map(VcpuId::new)
     }
+}
+
+/// Returns the register that describes SPIs at a place of the distributor where a word
+/// is read or written: nearly all accesses are to such a one.
+#[inline(always)]
+fn spi_register(frame: Frame, offset: u64, width: Width) -> Option<IrqRegister> {
+    let is_word = width == Width::Word && offset.is_multiple_of(4);
+    if frame != Frame::Distributor || !is_word {
+        return None;
+    }
+    // Bank 0 belongs to the redistributors.
+    IrqRegister::decode(offset).filter(|register| register.bank() != 0)
 }

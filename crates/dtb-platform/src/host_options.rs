@@ -14,6 +14,7 @@ const PREFIX: &str = "armature.";
 mod allowed {
     pub(super) const LOG: &str = "`off`, `error`, `warn`, `info`, `debug` or `trace`";
     pub(super) const SLICE: &str = "a number of milliseconds from 1 to 1000";
+    pub(super) const TRACE: &str = "`on` or `off`";
 }
 
 /// What the operator of the machine asks of the hypervisor itself, in
@@ -39,6 +40,9 @@ pub struct HostOptions {
     /// `armature.slice=`: how long a vCPU runs, in milliseconds, while others
     /// of its priority wait for the CPU: one of [`HostOptions::SLICES_MS`].
     pub slice_ms: u32,
+    /// `armature.trace=`: whether exits, interrupts and turns are traced from the
+    /// start.
+    pub trace: bool,
 }
 
 /// A word of the command line that is meant for the hypervisor and cannot be
@@ -49,9 +53,10 @@ pub enum OptionError {
     /// There is no such option.
     #[error(
         "/chosen/bootargs: `{word}` is not known: \
-         it must be `{}=LEVEL` or `{}=MILLISECONDS`",
+         it must be `{}=LEVEL`, `{}=MILLISECONDS` or `{}=on`",
         HostOptions::LOG,
-        HostOptions::SLICE
+        HostOptions::SLICE,
+        HostOptions::TRACE
     )]
     Unknown {
         /// The word as it is written.
@@ -78,6 +83,7 @@ impl Default for HostOptions {
         Self {
             log_level: LevelFilter::Info,
             slice_ms: Self::USUAL_SLICE_MS,
+            trace: false,
         }
     }
 }
@@ -87,6 +93,8 @@ impl HostOptions {
     pub const LOG: &str = "armature.log";
     /// The name of the option for the length of slices.
     pub const SLICE: &str = "armature.slice";
+    /// The name of the option for tracing.
+    pub const TRACE: &str = "armature.trace";
     /// The slices that there may be, in milliseconds.
     pub const SLICES_MS: RangeInclusive<u32> = 1..=1000;
     /// The slice where nobody chooses, in milliseconds.
@@ -127,6 +135,13 @@ impl HostOptions {
             Self::SLICE => {
                 self.slice_ms = milliseconds(value).ok_or_else(|| invalid(allowed::SLICE))?;
             }
+            Self::TRACE => {
+                self.trace = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(invalid(allowed::TRACE)),
+                };
+            }
             _ => return Err(OptionError::Unknown { word: word.into() }),
         }
         Ok(())
@@ -166,17 +181,19 @@ mod tests {
     #[test]
     fn options_are_found_among_other_words() {
         let (options, refused) =
-            HostOptions::parse("root=/dev/vda armature.log=trace  quiet armature.slice=1000");
+            HostOptions::parse("armature.trace=on armature.log=trace  quiet armature.slice=1000");
         assert_eq!(refused, []);
         assert_eq!(options.log_level, LevelFilter::Trace);
         assert_eq!(options.slice_ms, 1000);
+        assert!(options.trace);
     }
 
     #[test]
     fn each_word_that_cannot_be_followed_is_one_error_and_changes_nothing() {
         let log = "it must be `off`, `error`, `warn`, `info`, `debug` or `trace`";
         let slice = "it must be a number of milliseconds from 1 to 1000";
-        let known = "it must be `armature.log=LEVEL` or `armature.slice=MILLISECONDS`";
+        let known = "it must be `armature.log=LEVEL`, `armature.slice=MILLISECONDS` \
+                     or `armature.trace=on`";
         for (word, message) in [
             ("armature.log=loud", format!("is invalid: {log}")),
             ("armature.log=", format!("is invalid: {log}")),
@@ -186,6 +203,10 @@ mod tests {
             ("armature.slice=+5", format!("is invalid: {slice}")),
             ("armature.slice=5ms", format!("is invalid: {slice}")),
             ("armature.slice=", format!("is invalid: {slice}")),
+            (
+                "armature.trace",
+                "is invalid: it must be `on` or `off`".into(),
+            ),
             ("armature.slise=5", format!("is not known: {known}")),
             ("armature.", format!("is not known: {known}")),
         ] {

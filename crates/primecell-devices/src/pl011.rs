@@ -160,7 +160,16 @@ impl<S: SerialBackend> Pl011<S> {
     }
 
     /// Moves bytes from the FIFO to the backend, as far as it takes them.
+    #[inline]
     fn drain(&mut self) {
+        if !self.state.transmitter.is_empty() {
+            self.offer();
+        }
+    }
+
+    /// Offers the backend what waits.
+    #[inline(never)]
+    fn offer(&mut self) {
         while !self.state.transmitter.is_empty() {
             let bytes = self.state.transmitter.contiguous();
             let taken = self.backend.transmit(bytes).min(bytes.len());
@@ -289,6 +298,11 @@ impl State {
     }
 
     fn flags(&self) -> Flags {
+        let is_idle = self.transmitter.is_empty() && self.receiver.is_empty();
+        if is_idle && !self.control.contains(Control::LBE) {
+            // As it nearly always is.
+            return Flags::CTS | Flags::DSR | Flags::DCD | Flags::TXFE | Flags::RXFE;
+        }
         let mut flags = self.modem_inputs();
         let sending = !self.transmitter.is_empty();
         flags.set(Flags::BUSY, sending);

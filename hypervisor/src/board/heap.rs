@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "the heap's memory is handed to the allocator")]
 
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 
 use buddy_system_allocator::LockedHeap;
 
@@ -13,13 +14,15 @@ const HEAP_BYTES: usize = 16 << 20;
 static HEAP: LockedHeap<32> = LockedHeap::empty();
 
 #[repr(align(4096))]
-struct Space(UnsafeCell<[u8; HEAP_BYTES]>);
+struct Space(UnsafeCell<MaybeUninit<[u8; HEAP_BYTES]>>);
 
 // SAFETY: only `init` touches the space, once; later the allocator's lock
 // guards it.
 unsafe impl Sync for Space {}
 
-static SPACE: Space = Space(UnsafeCell::new([0; HEAP_BYTES]));
+/// Not cleared at the start, unlike other statics: its section says so.
+#[unsafe(link_section = ".bss.heap")]
+static SPACE: Space = Space(UnsafeCell::new(MaybeUninit::uninit()));
 
 /// Returns how many bytes are in use, as the allocator rounds them.
 pub(crate) fn used() -> usize {

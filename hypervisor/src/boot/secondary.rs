@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use hypervisor::cpu::PcpuId;
+use hypervisor::lock::relax;
 use smccc::psci;
 use static_assertions::const_assert_eq;
 
@@ -67,7 +68,7 @@ pub(super) fn start(
         if el2_cpu::counter() > give_up {
             return Err(psci::error::Error::InternalFailure);
         }
-        core::hint::spin_loop();
+        relax();
     }
     Ok(())
 }

@@ -36,6 +36,11 @@ impl Image {
         self.len() == 0
     }
 
+    /// Tells whether it is known where QEMU keeps it.
+    pub fn is_found(&self) -> bool {
+        self.place.get().is_some()
+    }
+
     /// Returns which instruction of the image this is, by its virtual address
     /// and where QEMU keeps it; zero if QEMU does not keep it in memory. The
     /// first one at the image's start tells where the image is.
@@ -53,32 +58,56 @@ impl Image {
     }
 }
 
-/// All counters: one for each CPU, then one for each instruction of the image.
+/// All counters: three for each CPU, then one for each instruction of the image.
 #[derive(Clone, Copy, Debug)]
 pub struct Counters<'a> {
-    others: &'a [AtomicU64],
+    cpus: &'a [[AtomicU64; PER_CPU]],
     image: &'a [AtomicU64],
 }
+
+/// How many counters a CPU has.
+pub const PER_CPU: usize = 3;
+
+/// What the counters of a CPU count: instructions that are not the program's,
+/// and the program's.
+const OTHERS: usize = 0;
+const PROGRAM: usize = 1;
+/// What the program's counter was when it first let others run.
+const START: usize = 2;
 
 impl<'a> Counters<'a> {
     /// Divides memory into the counters of `cpus` CPUs and those of the image.
     /// Returns nothing if there are not as many.
     pub fn new(memory: &'a [AtomicU64], cpus: usize) -> Option<Self> {
-        let (others, image) = memory.split_at_checked(cpus)?;
-        Some(Self { others, image })
+        let (cpus, image) = memory.split_at_checked(cpus.checked_mul(PER_CPU)?)?;
+        let (cpus, _) = cpus.as_chunks();
+        Some(Self { cpus, image })
     }
 
     /// Counts `count` instructions that are not the image's.
     pub fn count_others(&self, cpu: usize, count: u64) {
-        if let Some(counter) = self.others.get(cpu) {
-            counter.fetch_add(count, Ordering::Relaxed);
-        }
+        self.add(cpu, OTHERS, count);
     }
 
     /// Counts one execution of the image's instruction with this index.
-    pub fn count(&self, index: usize) {
+    pub fn count(&self, cpu: usize, index: usize) {
+        self.add(cpu, PROGRAM, 1);
         if let Some(counter) = self.image.get(index) {
             counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes how far the program has come on each CPU.
+    pub fn note_start(&self) {
+        for cpu in self.cpus {
+            let count = cpu[PROGRAM].load(Ordering::Relaxed);
+            cpu[START].store(count, Ordering::Relaxed);
+        }
+    }
+
+    fn add(&self, cpu: usize, counter: usize, count: u64) {
+        if let Some(counter) = self.cpus.get(cpu).and_then(|cpu| cpu.get(counter)) {
+            counter.fetch_add(count, Ordering::Relaxed);
         }
     }
 }
@@ -129,25 +158,36 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_image_has_no_instructions() {
+        let image = Image::new(0, 0);
+        assert!(image.is_empty());
+        assert_eq!(image.index(0, PLACE), None);
+        assert_eq!(image.index(4, PLACE + 4), None);
+    }
+
+    #[test]
     fn every_instruction_is_counted_where_it_belongs() {
-        let memory: [AtomicU64; 5] = Default::default();
+        let memory: [AtomicU64; 9] = Default::default();
         let counters = Counters::new(&memory, 2).unwrap();
         counters.count_others(1, 7);
+        counters.count(0, 0);
+        counters.count(1, 2);
+        counters.note_start();
         counters.count_others(1, 3);
-        counters.count(0);
-        counters.count(2);
-        counters.count(2);
+        counters.count(1, 2);
         let counted = memory.each_ref().map(|c| c.load(Ordering::Relaxed));
-        assert_eq!(counted, [0, 10, 1, 0, 2]);
+        assert_eq!(counted, [0, 1, 1, 10, 2, 1, 1, 0, 2]);
     }
 
     #[test]
     fn what_has_no_counter_harms_none() {
-        let memory: [AtomicU64; 2] = Default::default();
-        assert!(Counters::new(&memory, 3).is_none());
+        let memory: [AtomicU64; 3] = Default::default();
+        assert!(Counters::new(&memory, 2).is_none());
+        assert!(Counters::new(&memory, usize::MAX).is_none());
         let counters = Counters::new(&memory, 1).unwrap();
         counters.count_others(1, 1);
-        counters.count(1);
+        counters.count(1, 1);
+        counters.note_start();
         assert!(memory.iter().all(|c| c.load(Ordering::Relaxed) == 0));
     }
 }

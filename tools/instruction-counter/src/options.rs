@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// The plugin's options, all of which must be given.
+/// The plugin's options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The file of the counters. Its length says how many there are.
@@ -14,6 +14,9 @@ pub struct Options {
     pub start: u64,
     /// The length of its image.
     pub bytes: usize,
+    /// The virtual address of an instruction before whose first execution the
+    /// counting ends, if it does not go on for ever.
+    pub end: Option<u64>,
 }
 
 /// What is wrong with the options.
@@ -45,6 +48,7 @@ impl Options {
     /// makes no sense.
     pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, OptionsError> {
         let (mut counters, mut cpus, mut start, mut bytes) = (None, None, None, None);
+        let mut end = None;
         for word in words {
             let understood = match word.split_once('=') {
                 Some(("counters", value)) => {
@@ -54,6 +58,7 @@ impl Options {
                 Some(("cpus", value)) => store(value, &mut cpus),
                 Some(("start", value)) => store(value, &mut start),
                 Some(("bytes", value)) => store(value, &mut bytes),
+                Some(("end", value)) => store(value, &mut end),
                 _ => false,
             };
             if !understood {
@@ -65,6 +70,7 @@ impl Options {
             cpus: cpus.ok_or(OptionsError::Missing("cpus"))?,
             start: start.ok_or(OptionsError::Missing("start"))?,
             bytes: bytes.ok_or(OptionsError::Missing("bytes"))?,
+            end,
         })
     }
 }
@@ -94,13 +100,17 @@ mod tests {
             cpus: 4,
             start: 0x4020_0000,
             bytes: 512,
+            end: None,
         };
         let parsed = parse("bytes=512 start=0x40200000 cpus=4 counters=a=b");
-        assert_eq!(parsed, Ok(expected));
+        assert_eq!(parsed.as_ref(), Ok(&expected));
+        let parsed = parse("end=0x10 bytes=512 start=0x40200000 cpus=4 counters=a=b");
+        let end = Some(16);
+        assert_eq!(parsed, Ok(Options { end, ..expected }));
     }
 
     #[test]
-    fn every_option_is_needed_and_understood() {
+    fn every_other_option_is_needed_and_understood() {
         assert_eq!(
             parse("bytes=512 start=0 counters=f"),
             Err(OptionsError::Missing("cpus"))

@@ -15,10 +15,10 @@ use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::slice;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Once, OnceLock};
 
-use crate::{Counters, Image, Options};
+use crate::{Counters, Image, Options, PER_CPU};
 
 /// A block of instructions while QEMU translates it.
 #[repr(C)]
@@ -84,6 +84,18 @@ static PROBE: OnceLock<Probe> = OnceLock::new();
 struct Probe {
     image: Image,
     counters: Counters<'static>,
+    /// Done when the program first lets others run.
+    started: Once,
+    /// Where the counting ends, and whether it has.
+    end: Option<u64>,
+    ended: AtomicBool,
+}
+
+impl Probe {
+    /// Returns the counters, as long as something is counted.
+    fn counters(&self) -> Option<&Counters<'static>> {
+        (!self.ended.load(Ordering::Relaxed)).then_some(&self.counters)
+    }
 }
 
 extern "C" fn choose_version() {
@@ -145,7 +157,8 @@ fn probe(words: impl Iterator<Item = String>) -> Result<Probe, Box<dyn Error>> {
     let bytes = usize::try_from(file.metadata()?.len())?;
     let image = Image::new(options.start, options.bytes);
     let length = bytes / size_of::<AtomicU64>();
-    if length < options.cpus.saturating_add(image.len()) {
+    let per_cpu = options.cpus.saturating_mul(PER_CPU);
+    if length < per_cpu.saturating_add(image.len()) {
         return Err("the file of the counters is too short".into());
     }
     // SAFETY: A new mapping is made wherever there is room.
@@ -166,7 +179,13 @@ fn probe(words: impl Iterator<Item = String>) -> Result<Probe, Box<dyn Error>> {
     // others may look at it, but only this plugin changes it, by atomics alone.
     let memory = unsafe { slice::from_raw_parts(memory.cast::<AtomicU64>(), length) };
     let counters = Counters::new(memory, options.cpus).ok_or("more CPUs than counters")?;
-    Ok(Probe { image, counters })
+    Ok(Probe {
+        image,
+        counters,
+        started: Once::new(),
+        end: options.end,
+        ended: AtomicBool::new(false),
+    })
 }
 
 /// Has the instructions of a block counted from now on whenever they are
@@ -183,6 +202,10 @@ extern "C" fn translated(_id: PluginId, block: *mut Block) {
         let instruction = unsafe { qemu_plugin_tb_get_insn(block, index) };
         // SAFETY: An instruction is valid as long as its block.
         let address = unsafe { qemu_plugin_insn_vaddr(instruction) };
+        // What is translated is executed next; a block begins where one jumps to.
+        if index == 0 && probe.end == Some(address) {
+            probe.ended.store(true, Ordering::Relaxed);
+        }
         // SAFETY: As above; what is returned is compared and never read.
         let place = unsafe { qemu_plugin_insn_haddr(instruction) };
         match probe.image.index(address, place.addr()) {
@@ -199,6 +222,9 @@ extern "C" fn translated(_id: PluginId, block: *mut Block) {
         }
     }
     if others > 0 {
+        if probe.image.is_found() {
+            probe.started.call_once(|| probe.counters.note_start());
+        }
         // SAFETY: As above.
         unsafe {
             qemu_plugin_register_vcpu_tb_exec_cb(
@@ -211,14 +237,16 @@ extern "C" fn translated(_id: PluginId, block: *mut Block) {
     }
 }
 
-extern "C" fn count(_cpu: c_uint, index: *mut c_void) {
-    if let Some(probe) = PROBE.get() {
-        probe.counters.count(index.addr());
+extern "C" fn count(cpu: c_uint, index: *mut c_void) {
+    let counters = PROBE.get().and_then(Probe::counters);
+    if let (Some(counters), Ok(cpu)) = (counters, usize::try_from(cpu)) {
+        counters.count(cpu, index.addr());
     }
 }
 
 extern "C" fn count_others(cpu: c_uint, others: *mut c_void) {
-    if let (Some(probe), Ok(cpu)) = (PROBE.get(), usize::try_from(cpu)) {
-        probe.counters.count_others(cpu, others.addr() as u64);
+    let counters = PROBE.get().and_then(Probe::counters);
+    if let (Some(counters), Ok(cpu)) = (counters, usize::try_from(cpu)) {
+        counters.count_others(cpu, others.addr() as u64);
     }
 }

@@ -5,6 +5,8 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use cpio::newc::{self, Builder};
 
+use super::landmark;
+
 const INIT: &str = include_str!("initramfs/init.sh");
 const PROFILE: &str = include_str!("initramfs/profile.sh");
 const EXEC: &str = include_str!("initramfs/exec.sh");
@@ -37,6 +39,7 @@ pub(crate) fn build(busybox: &[u8], purpose: &Purpose) -> Result<Vec<u8>> {
     archive.device("dev/console", 5, 1)?;
     archive.device("dev/null", 1, 3)?;
     archive.entry("bin/busybox", REGULAR | 0o755, busybox)?;
+    archive.entry("bin/landmark", REGULAR | 0o755, &landmark::program())?;
     archive.entry("init", REGULAR | 0o755, INIT.as_bytes())?;
     archive.entry("etc/profile", REGULAR | 0o644, PROFILE.as_bytes())?;
     archive.entry(

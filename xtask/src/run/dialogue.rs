@@ -1,11 +1,13 @@
 //! A conversation with a guest on its console.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::instructions::Counts;
+use super::instructions::{Counts, Exits};
 use super::session::{Outcome, Session, Step};
+use crate::telemetry::tracer::Trace;
 
 /// A running guest, and what it has printed that nobody has looked at yet.
 pub(crate) struct Dialogue {
@@ -68,12 +70,26 @@ impl Dialogue {
     }
 
     /// Does the same on a machine that counts instructions, and returns how
-    /// many there were as well.
-    pub(crate) fn power_off_counted(mut self) -> Result<(String, Counts)> {
+    /// many there were as well, and how often guests were left.
+    pub(crate) fn power_off_counted(mut self) -> Result<(String, Counts, Exits)> {
         self.powered_off()?;
         let counting = self.session.counting();
-        let counts = counting.context("this machine counts no instructions")?;
-        Ok((self.unread, counts.counts()?))
+        let counting = counting.context("this machine counts no instructions")?;
+        let exits = counting.exits()?;
+        let exits = exits.context("there is no hypervisor to leave guests for")?;
+        Ok((self.unread, counting.counts()?, exits))
+    }
+
+    /// Does the same on a machine that is traced, and returns the trace.
+    pub(crate) fn power_off_traced(mut self) -> Result<Trace> {
+        self.powered_off()?;
+        let trace = self.session.take_trace();
+        trace.context("this machine is not traced")?
+    }
+
+    /// Returns the directory of the run.
+    pub(crate) fn directory(&self) -> &Path {
+        self.session.directory()
     }
 
     /// Waits for the end of the run, whatever it is.

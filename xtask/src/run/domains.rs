@@ -51,10 +51,15 @@ pub(crate) fn add(tree: &[u8], machine: &MachineSpec, domains: &[VmConfig]) -> R
         add_nodes(tree, &nodes)
     };
     let tree = tree.context("cannot add the guests to the machine's device tree")?;
-    let Some(slice_ms) = machine.slice_ms else {
+    let slice = machine
+        .slice_ms
+        .map(|ms| format!("{}={ms}", HostOptions::SLICE));
+    let trace = machine.trace.then(|| format!("{}=on", HostOptions::TRACE));
+    let options: Vec<_> = slice.into_iter().chain(trace).collect();
+    if options.is_empty() {
         return Ok(tree);
-    };
-    add_bootargs(&tree, &format!("{}={slice_ms}", HostOptions::SLICE))
+    }
+    add_bootargs(&tree, &options.join(" "))
         .context("cannot add options to the machine's device tree")
 }
 
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_that_is_asked_for_is_an_option_of_the_hypervisor() {
+    fn what_is_asked_for_is_an_option_of_the_hypervisor() {
         let (mut machine, configs) = two();
         let host = host_tree();
         let options = |machine: &MachineSpec| {
@@ -138,8 +143,11 @@ mod tests {
         };
         assert_eq!(options(&machine), (HostOptions::default(), vec![]));
         machine.slice_ms = Some(25);
-        let (options, refused) = options(&machine);
-        assert_eq!((options.slice_ms, refused), (25, vec![]));
+        let (both, refused) = options(&machine);
+        assert_eq!((both.slice_ms, both.trace, refused), (25, false, vec![]));
+        machine.trace = true;
+        let (both, refused) = options(&machine);
+        assert_eq!((both.slice_ms, both.trace, refused), (25, true, vec![]));
     }
 
     #[test]

@@ -127,10 +127,10 @@ impl Times {
 }
 
 impl VcpuTime {
-    /// Reads VM, vCPU, CPU, time run, time stolen, turns and moves.
+    /// Reads VM, vCPU, CPU, time run, time stolen, turns, moves and exits.
     fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [vm, vcpu, _, ran, stolen, _, _] = words.as_slice() else {
+        let [vm, vcpu, _, ran, stolen, _, _, _] = words.as_slice() else {
             return None;
         };
         Some(Self {
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn what_is_said_about_time_is_read() {
-        let answer = "stats\r\nVM  vCPU  CPU     run ms   stolen ms      turns  moves\r\n\
-                      0   1     0          345         267        426      0\r\n\
+        let answer = "stats\r\nVM  vCPU  CPU     run ms   stolen ms      turns  moves      exits\r\n\
+                      0   1     0          345         267        426      0       7000\r\n\
                       CPU  ready or running  runs\r\n\
                       0                   0  nobody\r\nuptime: 5810 ms\r\n";
         let time = VcpuTime {

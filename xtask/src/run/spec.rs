@@ -26,8 +26,13 @@ pub(crate) struct MachineSpec {
     pub(crate) qemu_args: Vec<String>,
     /// Whether to wait for a debugger.
     pub(crate) gdb: bool,
-    /// Whether to count the hypervisor's instructions.
+    /// Whether to count instructions.
     pub(crate) count_instructions: bool,
+    /// Whether to trace it from the start.
+    pub(crate) trace: bool,
+    /// Before which instruction's first execution the counting ends, by its
+    /// virtual address.
+    pub(crate) count_until: Option<u64>,
     pub(crate) mode: Mode,
 }
 
@@ -105,6 +110,8 @@ impl MachineSpec {
             qemu_args: Vec::new(),
             gdb: false,
             count_instructions: false,
+            trace: false,
+            count_until: None,
             mode: Mode::Hypervisor,
         }
     }

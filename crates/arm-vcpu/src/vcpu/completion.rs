@@ -2,7 +2,7 @@
 
 use vm_contract::GuestMemory;
 
-use super::Aarch64VCpu;
+use super::{Aarch64VCpu, Phase};
 use crate::exception::{AbortStatus, Exception};
 use crate::exit::instruction_length;
 use crate::instruction::{AccessPlan, Element, decode_access};
@@ -54,7 +54,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// guest.
     #[inline]
     pub fn complete_read(&mut self, read: MmioRead, value: u64) {
-        if self.plan.is_some() {
+        if self.phase == Phase::Midway {
             return self.advance_plan(value);
         }
         self.frame
@@ -66,7 +66,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// accesses, only the second ends it.
     #[inline]
     pub fn complete_write(&mut self, write: MmioWrite) {
-        if self.plan.is_some() {
+        if self.phase == Phase::Midway {
             return self.advance_plan(0);
         }
         self.frame.step(write.instruction_length());
@@ -91,7 +91,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// access is dropped.
     #[inline]
     pub fn skip_instruction(&mut self) {
-        self.plan = None;
+        self.drop_plan();
         self.frame.step(instruction_length(self.esr));
     }
 
@@ -118,6 +118,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
                         let pending = PendingPlan::new(plan);
                         let first = pending.next_access();
                         self.plan = Some(pending);
+                        self.phase = Phase::Midway;
                         return Some(first);
                     }
                     Err(error) => error.exception(&access)?,
@@ -170,6 +171,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
             (None, None) => [value, 0],
             (Some(first), _) => [first, value],
         };
+        self.drop_plan();
         let stack_pointer = self.stack_pointer();
         if let Some(value) = pending.plan.finish(loaded, &mut self.frame) {
             self.write(stack_pointer, value);
