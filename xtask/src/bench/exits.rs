@@ -43,10 +43,13 @@ pub(super) fn run(workspace: &Workspace, options: &ExitsOptions) -> Result<ExitC
         let bars: Vec<_> = rows.iter().map(Row::bars).collect();
         write(file, &chart::svg(&bars))?;
     }
-    if options.check
-        && let Some(hint) = limits::hint(&limits.check(&exits.here)?)
-    {
-        println!("\n{hint}");
+    if options.check || options.lower {
+        let below = limits.check(&exits.here)?;
+        if options.lower {
+            limits::lower(workspace, &below)?;
+        } else if let Some(hint) = limits::hint(&below) {
+            println!("\n{hint}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
