@@ -42,7 +42,8 @@ pub enum Outcome {
 }
 
 /// Answers one exit of the vCPU that is loaded.
-#[inline]
+// At each kind of exit, of this only what answers it.
+#[inline(always)]
 pub fn dispatch<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Outcome {
     match exit {
         Exit::Hypercall { immediate } => {

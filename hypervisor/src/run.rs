@@ -6,7 +6,7 @@ mod resting;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use arm_vcpu::{AxVCpuHal, VcpuError};
+use arm_vcpu::{Aarch64VCpu, AxVCpuExitReason as Exit, AxVCpuHal, Running, VcpuError};
 use vm_contract::{VcpuId, VmId};
 
 use crate::cpu::{Cpu, PcpuId, PhysicalInterrupt};
@@ -237,18 +237,44 @@ impl<H: AxVCpuHal> Scheduler<H> {
 fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, VcpuError> {
     vcpu.load(cpu)?;
     let mut outcome = look_around(cpu, vcpu);
+    let mut loaded = Loaded { cpu, vcpu };
     while outcome == Outcome::Resume {
-        let (began, exit) = vcpu
-            .arch
-            .run_bound(|pc| Moment::new(cpu.glance_at_ticks(), pc));
-        outcome = dispatch(cpu, vcpu, exit);
-        if outcome == Outcome::Resume {
-            outcome = look_around(cpu, vcpu);
-        }
-        vcpu.end_exit(cpu, began);
+        outcome = Aarch64VCpu::run_for(&mut loaded);
     }
-    vcpu.unload(cpu)?;
+    loaded.vcpu.unload(loaded.cpu)?;
     Ok(outcome)
+}
+
+/// A vCPU and the CPU in which it is.
+struct Loaded<'a, C: Cpu> {
+    cpu: &'a mut C,
+    vcpu: &'a mut Vcpu<C::Hal>,
+}
+
+impl<C: Cpu> Running for Loaded<'_, C> {
+    type Hal = C::Hal;
+    type Noted = Moment;
+    type Outcome = Outcome;
+
+    #[inline(always)]
+    fn vcpu(&mut self) -> &mut Aarch64VCpu<C::Hal> {
+        &mut self.vcpu.arch
+    }
+
+    #[inline(always)]
+    fn note(&mut self, pc: u64) -> Moment {
+        Moment::new(self.cpu.glance_at_ticks(), pc)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, began: Moment, exit: Exit) -> Outcome {
+        let outcome = match dispatch(self.cpu, self.vcpu, exit) {
+            Outcome::Resume => look_around(self.cpu, self.vcpu),
+            outcome => outcome,
+        };
+        self.vcpu.end_exit(self.cpu, began);
+        outcome
+    }
 }
 
 /// Sees to what others want of the vCPU before it enters the guest.

@@ -92,12 +92,11 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     if let Some(counting) = session.counting() {
         report(counting, functions)?;
     }
-    if let Some((file, traced)) = trace.zip(session.take_trace()) {
-        write_trace(&traced?, &file)?;
-    }
+    let traced = trace.zip(session.take_trace());
+    let written = traced.map_or(Ok(()), |(file, trace)| write_trace(&trace?, &file));
     let problem = match (&outcome, status) {
-        (Outcome::PoweredOff, Some(status)) => return Ok(status),
-        (Outcome::Left, _) => return Ok(0),
+        (Outcome::PoweredOff, Some(status)) => return written.map(|()| status),
+        (Outcome::Left, _) => return written.map(|()| 0),
         (Outcome::PoweredOff, None) => "the guest powered off before the command ended".to_owned(),
         (outcome, _) => outcome.to_string(),
     };
@@ -105,6 +104,10 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
         eprintln!("{}", session.last_words());
     } else if !session.complaints().is_empty() {
         eprintln!("{}", session.complaints());
+    }
+    // Why the run failed matters more.
+    if let Err(error) = written {
+        eprintln!("xtask: {error:#}");
     }
     eprintln!(
         "error: {problem}; the whole console is in {}",

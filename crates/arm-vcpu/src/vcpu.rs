@@ -3,7 +3,7 @@
 use vm_contract::{GuestPhysAddr, HostPhysAddr, IntId, VcpuId, VmId};
 
 use crate::controls;
-use crate::exit::decode;
+use crate::exit::{Taker, decode_for};
 use crate::interrupt_set::InterruptSet;
 use crate::{
     AxArchVCpu, AxVCpuExitReason, AxVCpuHal, GuestSystemRegisters, IdRegisters, LiveRegister,
@@ -88,6 +88,71 @@ pub struct Aarch64VCpu<H> {
     registers: GuestSystemRegisters,
 }
 
+/// A vCPU in the hands of a run loop. Implementations want `#[inline(always)]` on all
+/// methods.
+pub trait Running {
+    /// The hardware in which it runs.
+    type Hal: AxVCpuHal;
+    /// What is noted at an exit before its reason is known.
+    type Noted: Copy;
+    /// What becomes of the vCPU after an exit.
+    type Outcome;
+
+    /// Returns the vCPU.
+    fn vcpu(&mut self) -> &mut Aarch64VCpu<Self::Hal>;
+
+    /// Notes that the guest has stopped at `pc`.
+    fn note(&mut self, pc: u64) -> Self::Noted;
+
+    /// Answers an exit.
+    fn answer(&mut self, noted: Self::Noted, reason: AxVCpuExitReason) -> Self::Outcome;
+}
+
+/// A vCPU whose owner gets the reasons.
+struct Alone<'a, H>(&'a mut Aarch64VCpu<H>);
+
+impl<H: AxVCpuHal> Running for Alone<'_, H> {
+    type Hal = H;
+    type Noted = ();
+    type Outcome = AxVCpuExitReason;
+
+    #[inline(always)]
+    fn vcpu(&mut self) -> &mut Aarch64VCpu<H> {
+        self.0
+    }
+
+    #[inline(always)]
+    fn note(&mut self, _pc: u64) {}
+
+    #[inline(always)]
+    fn answer(&mut self, (): (), reason: AxVCpuExitReason) -> AxVCpuExitReason {
+        reason
+    }
+}
+
+/// Injects what the guest does not have, and passes the rest on.
+struct Answerer<'a, R: Running> {
+    running: &'a mut R,
+    noted: R::Noted,
+}
+
+impl<R: Running> Taker for Answerer<'_, R> {
+    type Outcome = R::Outcome;
+
+    #[inline(always)]
+    fn gpr(&mut self, index: usize) -> u64 {
+        self.running.vcpu().gpr(index)
+    }
+
+    #[inline(always)]
+    fn take(&mut self, reason: AxVCpuExitReason) -> R::Outcome {
+        if let AxVCpuExitReason::Injected(exception) = reason {
+            self.running.vcpu().inject(exception);
+        }
+        self.running.answer(self.noted, reason)
+    }
+}
+
 impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
     type CreateConfig = CreateConfig<H>;
     type SetupConfig = SetupConfig;
@@ -154,7 +219,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         if !self.is_bound() {
             return Err(VcpuError::NotBound);
         }
-        Ok(self.run_bound(|_| ()).1)
+        Ok(Self::run_for(&mut Alone(self)))
     }
 
     fn bind(&mut self) -> Result<(), VcpuError> {
@@ -201,31 +266,27 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 }
 
 impl<H: AxVCpuHal> Aarch64VCpu<H> {
-    /// Runs the guest to its next exit, as [`run`](AxArchVCpu::run) does. Without
-    /// a `Result` around it the reason need not be moved once more: for a run
-    /// loop that has just bound the vCPU itself. What `note` makes of the guest's PC
-    /// at the exit is returned too: taken before the reason is known, it does not come
-    /// between that and the caller's match.
+    /// Runs the guest of `running` to its next exit and has that answered. This is
+    /// [`run`](AxArchVCpu::run) for the loop of a hypervisor: the answer, a match of the
+    /// reason, is inlined at each of the frequent ones, where the reason is known.
     ///
     /// # Panics
     /// If the vCPU is not bound.
-    // Inlined into the one loop that calls it, where the reason is matched at
-    // once, so that it need not be put together in memory first.
     #[inline(always)]
-    pub fn run_bound<T>(&mut self, note: impl FnOnce(u64) -> T) -> (T, AxVCpuExitReason) {
-        if self.phase != Phase::Bound {
-            return (note(self.frame.elr), self.next_part());
+    pub fn run_for<R: Running<Hal = H>>(running: &mut R) -> R::Outcome {
+        let this = running.vcpu();
+        if this.phase != Phase::Bound {
+            let (pc, part) = (this.pc(), this.next_part());
+            let noted = running.note(pc);
+            return running.answer(noted, part);
         }
-        let exit = self.hal.enter(&mut self.frame);
-        let noted = note(self.frame.elr);
+        let exit = this.hal.enter(&mut this.frame);
         if let RawExit::Synchronous(syndrome) = &exit {
-            self.esr = syndrome.esr;
+            this.esr = syndrome.esr;
         }
-        let reason = decode(&exit, &self.frame);
-        if let AxVCpuExitReason::Injected(exception) = reason {
-            self.inject(exception);
-        }
-        (noted, reason)
+        let pc = this.pc();
+        let noted = running.note(pc);
+        decode_for(&mut Answerer { running, noted }, &exit)
     }
 
     /// Returns the next part of the access that the guest is in.

@@ -159,12 +159,15 @@ impl<S: SerialBackend> Pl011<S> {
         self.update(line);
     }
 
-    /// Moves bytes from the FIFO to the backend, as far as it takes them.
+    /// Moves bytes from the FIFO to the backend, as far as it takes them. Tells whether
+    /// there were any.
     #[inline]
-    fn drain(&mut self) {
-        if !self.state.transmitter.is_empty() {
+    fn drain(&mut self) -> bool {
+        let waits = !self.state.transmitter.is_empty();
+        if waits {
             self.offer();
         }
+        waits
     }
 
     /// Offers the backend what waits.
@@ -389,9 +392,12 @@ impl<S: SerialBackend> BaseDeviceOps for Pl011<S> {
             return Ok(primecell::identification(regs::PERIPH_ID, offset).into());
         };
         // A guest that waits for room in the FIFO makes room by asking.
-        self.drain();
+        let has_drained = self.drain();
         let value = self.state.read(register);
-        self.update(context.line);
+        if has_drained || register == Register::Dr || !self.output.is_driven() {
+            // Other reads change no interrupt.
+            self.update(context.line);
+        }
         Ok(width.truncate(value.into()))
     }
 

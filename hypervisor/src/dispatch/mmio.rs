@@ -127,7 +127,7 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
 
 /// Tells whether the register at `offset` concerns more than the interrupt
 /// controller's own memory: list registers, or the tables of the ITS.
-#[inline]
+#[inline(always)]
 fn asks_others(frame: Frame, offset: u64) -> bool {
     Vgic::needs_fold(frame, offset) || Vgic::may_request_tables(frame, offset)
 }
@@ -200,7 +200,7 @@ fn serve_tables<H: AxVCpuHal>(vcpu: &Vcpu<H>, frame: Frame, offset: u64) -> Left
 }
 
 /// Works on a device whose interrupt is `intid`, on behalf of vCPU `id`.
-#[inline]
+#[inline(always)]
 fn device_access<R>(
     vm: &Vm,
     id: VcpuId,

@@ -48,7 +48,7 @@ impl Written {
             let (first, states) = if *low != 0 { (0, low) } else { (8, high) };
             let n = first + states.trailing_zeros() as usize / 8;
             *states &= states.checked_sub(1)?;
-            values.get(n).copied()
+            values.get(n % MOST).copied()
         })
     }
 

@@ -31,7 +31,7 @@ impl Vm {
     /// Follows up on a guest's access to the device that drives `intid`: bytes
     /// for which there was no room may fit now; a clock may have been given an
     /// alarm, whose time is returned in counter ticks.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn after_device_access(&self, intid: IntId) -> Option<u64> {
         if intid == self.serial_intid {

@@ -6,9 +6,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::dialogue::Dialogue;
+use super::images;
 use super::monitor::{self, ask};
 use super::suite::{Run, Test};
 use crate::run::console::PROMPT;
+use crate::run::spec::MachineSpec;
+use crate::telemetry::tracer::Trace;
 use crate::telemetry::{chrome, top};
 use format::Tracks;
 
@@ -16,6 +19,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::on_hypervisor("exits_are_counted_by_reason", counts),
         Test::on_hypervisor("a_trace_of_linux_is_valid", traces),
+        Test::on_hypervisor("a_trace_of_vms_that_share_a_cpu_is_valid", traces_turns),
     ]
 }
 
@@ -106,15 +110,51 @@ fn leave(mut guest: Dialogue) -> Result<()> {
     Ok(())
 }
 
+/// Reads a trace as other programs do, and checks that it is valid.
+fn tracks(trace: &Trace) -> Result<Tracks> {
+    let mut json = Vec::new();
+    chrome::write(trace, &mut json)?;
+    let json: Value = serde_json::from_slice(&json).context("this is no JSON")?;
+    Tracks::read(&json)
+}
+
+/// Two virtual machines whose two vCPUs each give up and lose their CPU again and
+/// again.
+fn traces_turns(run: &Run<'_>) -> Result<()> {
+    let vms = (0..2)
+        .map(|number| {
+            let bootargs = format!("seed={} rounds=200", number + 1);
+            images::small(run, &format!("vm{number}"), "context", &bootargs)
+        })
+        .collect::<Result<_>>()?;
+    let mut machine = MachineSpec::of(1, vms);
+    machine.trace = true;
+    let trace = run.talk_on(&machine)?.power_off_traced()?;
+    let tracks = tracks(&trace)?;
+    let is_whole = trace.lost.iter().all(|lost| *lost == 0);
+    let cpu = tracks.named("CPUs", "CPU 0")?;
+    for (vm, vcpu) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let turns = cpu.spans(&format!("VM {vm} vCPU {vcpu}"));
+        let own = tracks.named(&format!("VM {vm} vm{vm}"), &format!("vCPU {vcpu}"))?;
+        let waits = own.spans("wfi");
+        ensure!(
+            waits > 0 && turns > 0,
+            "vCPU {vcpu} of VM {vm}: {waits} waits in {turns} turns"
+        );
+        // Each wait ends a turn.
+        ensure!(
+            turns >= waits || !is_whole,
+            "vCPU {vcpu} of VM {vm}: {waits} waits, but {turns} turns"
+        );
+    }
+    Ok(())
+}
+
 fn traces(run: &Run<'_>) -> Result<()> {
     let mut guest = run.talk_to_shell(|machine| machine.trace = true)?;
     guest.expect(PROMPT)?;
     guest.send("poweroff\n");
-    let trace = guest.power_off_traced()?;
-    let mut json = Vec::new();
-    chrome::write(&trace, &mut json)?;
-    let json: Value = serde_json::from_slice(&json).context("this is no JSON")?;
-    let tracks = Tracks::read(&json)?;
+    let tracks = tracks(&guest.power_off_traced()?)?;
     for number in 0..4 {
         let vcpu = tracks.named("VM 0 vm0", &format!("vCPU {number}"))?;
         for reason in ALWAYS {

@@ -3,7 +3,6 @@
 use vm_contract::{GuestPhysAddr, Width};
 
 use super::syndrome::{self, instruction_length};
-use crate::TrapFrame;
 
 /// The fields of the ISS that say how a load or store moves what.
 const MOVE: u64 = syndrome::IL
@@ -269,24 +268,19 @@ impl UndecodedAccess {
 pub(super) enum DataAccess {
     Read(MmioRead),
     Write(MmioWrite),
-    Undecoded(UndecodedAccess),
 }
 
-/// Reads the ISS of a data abort that is no cache maintenance.
-#[inline]
+/// Reads the ISS of a data abort that is no cache maintenance and whose ISV is set.
+#[inline(always)]
 pub(super) fn data_access(
     esr: u64,
     virtual_address: u64,
     address: GuestPhysAddr,
-    frame: &TrapFrame,
+    gpr: impl FnOnce(usize) -> u64,
 ) -> DataAccess {
-    let is_write = esr & syndrome::WNR != 0;
-    if esr & syndrome::ISV == 0 {
-        return DataAccess::Undecoded(UndecodedAccess::new(address, virtual_address, is_write));
-    }
     let iss = esr & MOVE;
-    if is_write {
-        let register = frame.gpr(LoadTarget(iss).register());
+    if esr & syndrome::WNR != 0 {
+        let register = gpr(LoadTarget(iss).register());
         DataAccess::Write(MmioWrite {
             address,
             virtual_address,
