@@ -43,10 +43,13 @@ pub(super) fn run(workspace: &Workspace, options: &ExitsOptions) -> Result<ExitC
         let bars: Vec<_> = rows.iter().map(Row::bars).collect();
         write(file, &chart::svg(&bars))?;
     }
-    if options.check
-        && let Some(hint) = limits::hint(&limits.check(&exits.here)?)
-    {
-        println!("\n{hint}");
+    if options.check || options.lower {
+        let below = limits.check(&exits.here)?;
+        if options.lower {
+            limits::lower(workspace, &below)?;
+        } else if let Some(hint) = limits::hint(&below) {
+            println!("\n{hint}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -66,12 +69,14 @@ impl Exits {
         let bare = figures(bare, "without the hypervisor", EXITS.len())?;
         let mut here = figures(alone, "on the hypervisor", EXITS.len())?;
 
-        let pair = measure::vm(workspace, "vm0", 2, "vcpu-switch")?;
-        here.add(figures(
-            MachineSpec::of(1, vec![pair]),
-            "two vCPUs on a CPU",
-            1,
-        )?);
+        for word in ["vcpu-switch", "vcpu-handover"] {
+            let pair = measure::vm(workspace, "vm0", 2, word)?;
+            here.add(figures(
+                MachineSpec::of(1, vec![pair]),
+                "two vCPUs on a CPU",
+                1,
+            )?);
+        }
         // The neighbour comes first, and is at its work when the other one begins.
         let mut neighbour = measure::vm(workspace, "vm0", 1, "neighbour")?;
         neighbour.priority = PREEMPTING;

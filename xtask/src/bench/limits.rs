@@ -100,6 +100,31 @@ impl Limits {
     }
 }
 
+/// Writes what was measured into the file, where that is below the limit.
+pub(crate) fn lower(workspace: &Workspace, below: &[Deviation]) -> Result<()> {
+    let path = workspace.root().join(FILE);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = lowered(&text, below);
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Replaces limits, and leaves everything else of the file as it is.
+fn lowered(text: &str, below: &[Deviation]) -> String {
+    let mut section = "";
+    let lines = text.lines().map(|line| {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        }
+        let mut rows = below.iter().filter(|row| row.operation.name == section);
+        match rows.next() {
+            Some(row) if line.starts_with("limit = ") => format!("limit = {}\n", row.cost),
+            _ => format!("{line}\n"),
+        }
+    });
+    lines.collect()
+}
+
 /// Says what is wrong and what to do.
 fn complaint(above: &[Deviation]) -> String {
     let lines: Vec<_> = above.iter().map(|row| format!("\n  {row}")).collect();
@@ -116,7 +141,7 @@ pub(crate) fn hint(below: &[Deviation]) -> Option<String> {
     let lines: Vec<_> = below.iter().map(|row| format!("\n  {row}")).collect();
     (!below.is_empty()).then(|| {
         format!(
-            "these cost less than {FILE} allows; lower the limits to keep it so:{}",
+            "these cost less than {FILE} allows; --lower lowers the limits to keep it so:{}",
             lines.concat()
         )
     })
@@ -174,6 +199,17 @@ mod tests {
             "{hint}"
         );
         assert_eq!(super::hint(&[]), None);
+    }
+
+    #[test]
+    fn limits_are_lowered_and_all_else_stays() {
+        let text =
+            "# Costs.\n\n[gicd-read]\nlimit = 100\nrequired = 100\n\n[sgi-self]\nlimit = 100\n";
+        let mut figures = all_at(100);
+        figures.add([("gicd-read", 99)].into_iter().collect());
+        let below = limits().check(&figures).unwrap();
+        let expected = text.replacen("limit = 100", "limit = 99", 1);
+        assert_eq!(lowered(text, &below), expected);
     }
 
     #[test]

@@ -32,9 +32,10 @@ pub(crate) const EXITS: [Operation; 14] = [
     operation("first-touch", "first touch of a page"),
 ];
 
-/// What two vCPUs that share a physical CPU measure.
-pub(crate) const SWITCHES: [Operation; 2] = [
+/// What two vCPUs measure that share a physical CPU.
+pub(crate) const SWITCHES: [Operation; 3] = [
     operation("vcpu-switch", "vCPU switch within a VM"),
+    operation("vcpu-handover", "SGI, WFI and vCPU switch"),
     operation("vm-switch", "VM switch"),
 ];
 

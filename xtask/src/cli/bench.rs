@@ -37,6 +37,10 @@ pub(crate) struct ExitsOptions {
     #[arg(long, conflicts_with = "cpu")]
     pub(crate) check: bool,
 
+    /// Do the same, and lower the limits of operations that cost less
+    #[arg(long, conflicts_with = "cpu")]
+    pub(crate) lower: bool,
+
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -145,5 +149,6 @@ mod tests {
         assert!(parse("--check --json a.json --svg a.svg"));
         assert!(parse("--cpu cortex-a53"));
         assert!(!parse("--cpu cortex-a53 --check"));
+        assert!(!parse("--cpu cortex-a53 --lower"));
     }
 }

@@ -31,8 +31,9 @@ test_guests::guest!("bench", run);
 
 /// What each word of the boot arguments has done.
 #[cfg(target_os = "none")]
-const CHOICES: [(&str, fn()); 7] = [
+const CHOICES: [(&str, fn()); 8] = [
     ("vcpu-switch", switches::between_vcpus),
+    ("vcpu-handover", switches::handover),
     ("vm-switch", switches::between_vms),
     ("vm-destroy", switches::end_of_a_vm),
     ("neighbour", company::neighbour),

@@ -6,10 +6,13 @@
 //! and back are two switches, and half of the gap is one, with a half of the few
 //! instructions of the neighbour.
 
-use test_guests::check;
-use test_guests::runtime::{machine, smp, timer};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{company, interrupts, quiet, samples};
+use test_guests::check;
+use test_guests::runtime::{gic, machine, smp, timer};
+
+use super::interrupts::{self, SGI};
+use super::{company, operation, quiet, samples};
 
 /// How long a neighbour may let this vCPU wait, in microseconds.
 const LONGEST: u64 = 100_000;
@@ -27,6 +30,43 @@ pub(crate) fn between_vcpus() {
     });
     timer::pause(2 * company::PERIOD);
     measure("vcpu-switch");
+}
+
+/// Set when the vCPU that answers has answered enough.
+static ENOUGH: AtomicBool = AtomicBool::new(false);
+
+/// Measures half of a round in which two vCPUs wake each other by an SGI, and
+/// sleep until they are woken.
+pub(crate) fn handover() {
+    check!(
+        machine::cpu_count() > 1,
+        "this needs two vCPUs on one physical CPU"
+    );
+    quiet::wait();
+    smp::start(1, answer);
+    let other = gic::sgi_to(SGI, machine::mpidr_of(1));
+    let (_, taken) = operation::wait();
+    let mut last = taken.at;
+    samples::measure("vcpu-handover", || {
+        gic::send_sgi(other);
+        let (_, taken) = operation::wait();
+        let round = taken.at - last;
+        last = taken.at;
+        round / 2
+    });
+    ENOUGH.store(true, Ordering::Release);
+    gic::send_sgi(other);
+    smp::join(1);
+}
+
+/// The other vCPU: wakes the first, and sleeps until it is woken.
+fn answer() {
+    interrupts::prepare_cpu();
+    let first = gic::sgi_to(SGI, machine::mpidr_of(0));
+    while !ENOUGH.load(Ordering::Acquire) {
+        gic::send_sgi(first);
+        operation::wait();
+    }
 }
 
 /// Measures with another VM for a neighbour, which has a higher priority.
