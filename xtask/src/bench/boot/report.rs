@@ -104,7 +104,7 @@ impl Report {
             let (all, linux) = (figures.share(), figures.share_from_linux());
             let text = format!("EL2's share of {setup}");
             verdict(f, &text, &all, all <= most, &most)?;
-            let text = format!("  from Linux's first instruction");
+            let text = "  from Linux's first instruction".to_owned();
             verdict(f, &text, &linux, linux <= most, &most)?;
         }
         let on = |pcpus| self.figures(Setup::on_hypervisor(4, pcpus));
