@@ -25,11 +25,10 @@ impl SpiSetup {
     #[inline(always)]
     #[must_use]
     pub fn decode(offset: u64, width: Width) -> Option<Self> {
-        let is_word = width == Width::Word && offset % 4 == 0;
+        let is_word = width == Width::Word && offset.is_multiple_of(4);
         if !is_word || !(Self::IGROUPR..Self::END).contains(&offset) {
             return None;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "below 0x200")]
         let bank = (offset % 0x80 / 4) as usize;
         Some(Self {
             index: bank.checked_sub(1)?,

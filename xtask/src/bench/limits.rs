@@ -78,7 +78,7 @@ impl Limits {
     }
 
     /// Fails if an operation costs more than its limit, or was not measured.
-    /// Returns those that cost less.
+    /// Returns those that cost so much less that the limit can be lowered.
     pub(crate) fn check(&self, figures: &Figures) -> Result<Vec<Deviation>> {
         let mut above = Vec::new();
         let mut below = Vec::new();
@@ -86,21 +86,30 @@ impl Limits {
             let cost = figures.mean(operation.name);
             let cost = cost.with_context(|| format!("{} was not measured", operation.name))?;
             let limit = self.of(operation)?.limit;
-            let side = if cost > limit { &mut above } else { &mut below };
-            if cost != limit {
-                side.push(Deviation {
-                    operation,
-                    cost,
-                    limit,
-                });
-            }
+            let side = match cost {
+                cost if cost > limit => &mut above,
+                cost if with_slack(cost) < limit => &mut below,
+                _ => continue,
+            };
+            side.push(Deviation {
+                operation,
+                cost,
+                limit,
+            });
         }
         ensure!(above.is_empty(), "{}", complaint(&above));
         Ok(below)
     }
 }
 
-/// Writes what was measured into the file, where that is below the limit.
+/// Returns the limit of what costs `cost`: a little more, since the compiler may lay the
+/// same code out in other ways.
+const fn with_slack(cost: u64) -> u64 {
+    cost + cost / 50
+}
+
+/// Writes what was measured into the file, with a little slack, where that is below the
+/// limit.
 pub(crate) fn lower(workspace: &Workspace, below: &[Deviation]) -> Result<()> {
     let path = workspace.root().join(FILE);
     let text =
@@ -118,7 +127,9 @@ fn lowered(text: &str, below: &[Deviation]) -> String {
         }
         let mut rows = below.iter().filter(|row| row.operation.name == section);
         match rows.next() {
-            Some(row) if line.starts_with("limit = ") => format!("limit = {}\n", row.cost),
+            Some(row) if line.starts_with("limit = ") => {
+                format!("limit = {}\n", with_slack(row.cost))
+            }
             _ => format!("{line}\n"),
         }
     });
@@ -191,11 +202,11 @@ mod tests {
     #[test]
     fn what_is_below_its_limit_is_returned() {
         let mut figures = all_at(100);
-        figures.add([("gicd-read", 99)].into_iter().collect());
+        figures.add([("gicd-read", 90)].into_iter().collect());
         let below = limits().check(&figures).unwrap();
         let hint = hint(&below).unwrap();
         assert!(
-            hint.contains("gicd-read (GICD read): 99, the limit is 100"),
+            hint.contains("gicd-read (GICD read): 90, the limit is 100"),
             "{hint}"
         );
         assert_eq!(super::hint(&[]), None);
@@ -206,9 +217,9 @@ mod tests {
         let text =
             "# Costs.\n\n[gicd-read]\nlimit = 100\nrequired = 100\n\n[sgi-self]\nlimit = 100\n";
         let mut figures = all_at(100);
-        figures.add([("gicd-read", 99)].into_iter().collect());
+        figures.add([("gicd-read", 90)].into_iter().collect());
         let below = limits().check(&figures).unwrap();
-        let expected = text.replacen("limit = 100", "limit = 99", 1);
+        let expected = text.replacen("limit = 100", "limit = 91", 1);
         assert_eq!(lowered(text, &below), expected);
     }
 
