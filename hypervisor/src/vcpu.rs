@@ -66,6 +66,8 @@ pub struct Vcpu<H: AxVCpuHal> {
     pub arch: Aarch64VCpu<H>,
     /// Its EL1 physical timer.
     pub physical_timer: PhysicalTimer,
+    /// The level of its interrupt line.
+    physical_line: bool,
     /// When one of the VM's devices that this vCPU programmed wants to be looked
     /// at, in counter ticks.
     pub alarm: Option<u64>,
@@ -118,6 +120,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
         Ok(Box::new(Self {
             arch,
             physical_timer: PhysicalTimer::default(),
+            physical_line: false,
             alarm: None,
             window: WindowHint::default(),
             exits,
@@ -155,6 +158,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn start(&mut self, start: Start) {
         self.arch.reset(start.entry, start.context);
         self.physical_timer = PhysicalTimer::default();
+        self.physical_line = false;
         self.alarm = None;
         self.stolen_before = self.time().usage(0).stolen;
         self.publish_stolen(self.stolen_before);
@@ -339,6 +343,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn update_physical_timer(&mut self, now: u64) {
         let id = self.id;
         let asserted = self.physical_timer.is_asserted(now);
+        if core::mem::replace(&mut self.physical_line, asserted) == asserted {
+            return;
+        }
         self.vm.with_vgic(Some(id), |vgic| {
             ((), vgic.set_ppi_level(id, layout::TIMER.phys, asserted))
         });

@@ -8,8 +8,10 @@
 
 use vm_contract::{IntId, VcpuId};
 
+use crate::bank::Groups;
 use crate::controller::Controller;
 use crate::ich::IchRegs;
+use crate::list_register::ListRegister;
 use crate::private::Private;
 
 impl Controller {
@@ -45,6 +47,26 @@ impl Controller {
 }
 
 impl Private {
+    /// Takes the SGI or edge-triggered PPI `number` back from the list register that was
+    /// filled with `written` and now reads `now`, and hands it out again, if the guest
+    /// was done with it and it has come again: what
+    /// [`take_back`](Self::take_back) and [`hand_out`](Self::hand_out) come to then.
+    #[inline(always)]
+    pub(crate) fn put_again(
+        &mut self,
+        number: u32,
+        written: ListRegister,
+        now: ListRegister,
+        groups: Groups,
+    ) -> Option<ListRegister> {
+        let is_done = now.is_inactive() && written.is_merely_pending();
+        if is_done && self.awake && self.sources.is_none() {
+            self.bank.lend_again(number, groups)
+        } else {
+            None
+        }
+    }
+
     /// Fills the list register of the SGI or PPI `number` again, if that is all there
     /// is to do. `physical` is the interrupt behind it.
     #[inline(always)]

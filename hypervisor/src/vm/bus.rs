@@ -78,6 +78,13 @@ pub enum Target {
         /// Offset of the window there.
         first_byte: u64,
     },
+    /// A device and the interrupt it drives.
+    Device {
+        /// The device.
+        device: Arc<dyn SharedDevice>,
+        /// Its interrupt.
+        intid: IntId,
+    },
     /// What of a GICv2's CPU interface the guest does not reach by itself: the page
     /// with GICC_DIR, and nothing behind it.
     CpuInterface {
@@ -88,13 +95,6 @@ pub enum Target {
     Its,
     /// Nothing but an answer: reads as zero, ignores writes.
     Empty,
-    /// A device and the interrupt it drives.
-    Device {
-        /// The device.
-        device: Arc<dyn SharedDevice>,
-        /// Its interrupt.
-        intid: IntId,
-    },
 }
 
 /// A window of the address map.

@@ -16,7 +16,7 @@ pub(super) const STRIDE_BYTES: usize = 64;
 /// 32 bits each, both zero.
 const STOLEN_OFFSET: usize = 8;
 
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Returns where the guest finds the structure of `vcpu`.
 #[must_use]
@@ -35,8 +35,13 @@ pub(crate) fn publish_stolen(ram: &GuestRam, vcpu: VcpuId, nanos: u64) -> Result
 /// Converts counter ticks to nanoseconds.
 #[must_use]
 pub fn nanos(ticks: u64, ticks_per_second: u64) -> u64 {
-    let nanos = u128::from(ticks) * NANOS_PER_SECOND / u128::from(ticks_per_second.max(1));
-    u64::try_from(nanos).unwrap_or(u64::MAX)
+    let ticks_per_second = ticks_per_second.max(1);
+    let (seconds, rest) = (ticks / ticks_per_second, ticks % ticks_per_second);
+    // Counters have at most a few gigahertz: less than a second is never cut off.
+    let rest = rest.saturating_mul(NANOS_PER_SECOND) / ticks_per_second;
+    seconds
+        .saturating_mul(NANOS_PER_SECOND)
+        .saturating_add(rest)
 }
 
 /// What a vCPU had of the CPUs since its VM was built, in counter ticks. Written
