@@ -6,10 +6,18 @@
 //! credited at most one slice of the time that it slept through, so that it soon
 //! has the CPU, but not for long. Priorities are strict: as long as one of a
 //! higher priority is ready, none of a lower one runs.
+//!
+//! Whoever runs is not interrupted the moment that another one wakes up. Often
+//! both have just had the same timer tick: one that lost the CPU in the middle of
+//! it would hold locks of its guest for which the other one then spins.
 
 use alloc::vec::Vec;
 
 use super::share::{LEVELS, Share};
+
+/// Into so many parts a slice is divided, one of which whoever runs has left when
+/// another one wakes up that may interrupt it.
+const GRACE: u64 = 8;
 
 /// What a vCPU waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,8 +247,8 @@ impl<T> RunQueue<T> {
     }
 
     /// Chooses whose turn it is at `now` among those that `may` run, and takes it
-    /// on the CPU. A turn that is not used up goes on, unless somebody who has
-    /// just woken up has more right to the CPU. Returns the number, and for how
+    /// on the CPU. A turn that is not used up goes on, unless somebody who woke up
+    /// a little while ago has more right to the CPU. Returns the number, and for how
     /// long it has been ready.
     pub fn take_next(&mut self, now: u64, may: impl Fn(&T) -> bool) -> Option<(usize, u64)> {
         let ready = |(index, (place, item)): (usize, &(Place, T))| match place.state {
@@ -259,12 +267,11 @@ impl<T> RunQueue<T> {
                     best
                 }
             })?;
-        let goes_on = self.turn.filter(|turn| {
-            before(now, turn.end)
-                && self.items.get(turn.index).is_some_and(|(place, item)| {
-                    matches!(place.state, State::Ready(_)) && may(item)
-                })
-                && !self.interrupts(best, turn.index)
+        let goes_on = self.turn.and_then(|turn| {
+            let (place, item) = self.items.get(turn.index)?;
+            let is_ready = matches!(place.state, State::Ready(_)) && may(item);
+            let end = self.end_against(best, turn, now)?;
+            (is_ready && before(now, end)).then_some(Turn { end, ..turn })
         });
         let turn = goes_on.unwrap_or(Turn {
             index: best,
@@ -365,6 +372,20 @@ impl<T> RunQueue<T> {
             return before(one.had, other.had);
         }
         one.order < other.order
+    }
+
+    /// Returns when `turn` ends if `best` is ready; `None` if at once.
+    fn end_against(&self, best: usize, turn: Turn, now: u64) -> Option<u64> {
+        if before(now, turn.end) && !self.interrupts(best, turn.index) {
+            return Some(turn.end);
+        }
+        let ((best, _), (current, _)) = (self.items.get(best)?, self.items.get(turn.index)?);
+        match best.state {
+            State::Ready(since) if best.is_fresh && best.share.level() == current.share.level() => {
+                Some(since.wrapping_add(self.slice_ticks / GRACE))
+            }
+            _ => None,
+        }
     }
 
     /// Tells whether `best` may interrupt the turn of `current`.

@@ -16,7 +16,7 @@ pub(super) const STRIDE_BYTES: usize = 64;
 /// 32 bits each, both zero.
 const STOLEN_OFFSET: usize = 8;
 
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Returns where the guest finds the structure of `vcpu`.
 #[must_use]
@@ -35,7 +35,12 @@ pub(crate) fn publish_stolen(ram: &GuestRam, vcpu: VcpuId, nanos: u64) -> Result
 /// Converts counter ticks to nanoseconds.
 #[must_use]
 pub fn nanos(ticks: u64, ticks_per_second: u64) -> u64 {
-    let nanos = u128::from(ticks) * NANOS_PER_SECOND / u128::from(ticks_per_second.max(1));
+    let frequency = ticks_per_second.max(1);
+    // Short times, at every turn, need no division of 128 bits.
+    if let Some(scaled) = ticks.checked_mul(NANOS_PER_SECOND) {
+        return scaled / frequency;
+    }
+    let nanos = u128::from(ticks) * u128::from(NANOS_PER_SECOND) / u128::from(frequency);
     u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 

@@ -87,7 +87,9 @@ fn who_wakes_up_interrupts_one_that_has_run_but_not_for_long() {
     }
     queue.wake(1, now);
     let since = now;
-    assert_eq!(run(&mut queue, &mut now, 10), 1, "at once");
+    assert_eq!(run(&mut queue, &mut now, SLICE), 0, "its tick");
+    assert_eq!(now, since + SLICE / GRACE);
+    assert_eq!(run(&mut queue, &mut now, 10), 1, "no later");
     // What it has slept through is worth a slice or two, no more.
     let mut had = 0;
     while now < since + 20 * SLICE {
@@ -97,6 +99,24 @@ fn who_wakes_up_interrupts_one_that_has_run_but_not_for_long() {
         }
     }
     assert!((10 * SLICE..=13 * SLICE).contains(&had), "{had}");
+}
+
+#[test]
+fn who_wakes_up_does_not_wait_longer_because_others_wake_up() {
+    let mut queue = queue(&[(100, 0); 4]);
+    for sleeper in 1..4 {
+        queue.put_to_rest(sleeper, Rest::Blocked);
+    }
+    let mut now = 0;
+    run(&mut queue, &mut now, 100 * SLICE);
+    let since = now;
+    for sleeper in 1..4 {
+        queue.wake(sleeper, now);
+        assert_eq!(run(&mut queue, &mut now, 10), 0);
+    }
+    assert_eq!(run(&mut queue, &mut now, SLICE), 0);
+    assert_eq!(now, since + SLICE / GRACE);
+    assert_eq!(run(&mut queue, &mut now, 10), 1);
 }
 
 #[test]

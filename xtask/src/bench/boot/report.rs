@@ -137,7 +137,7 @@ fn verdict(
     kept: bool,
     limit: &dyn fmt::Display,
 ) -> fmt::Result {
-    let verdict = if kept { "kept" } else { "PASSED" };
+    let verdict = if kept { "kept" } else { "EXCEEDED" };
     let (found, limit) = (found.to_string(), limit.to_string());
     writeln!(f, "{what:34} {found:>10}   limit {limit:>8}: {verdict}")
 }
