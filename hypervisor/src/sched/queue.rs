@@ -7,16 +7,16 @@
 //! has the CPU, but not for long. Priorities are strict: as long as one of a
 //! higher priority is ready, none of a lower one runs.
 //!
-//! Whoever runs is not interrupted the moment that another one wakes up. Often
-//! both have just had the same timer tick: one that lost the CPU in the middle of
-//! it would hold locks of its guest for which the other one then spins.
+//! Whoever runs is not interrupted the moment that another one of its family, its
+//! VM, wakes up. Often both have just had the same timer tick: one that lost the
+//! CPU in the middle of it would hold locks for which the other one then spins.
 
 use alloc::vec::Vec;
 
 use super::share::{LEVELS, Share};
 
 /// Into so many parts a slice is divided, one of which whoever runs has left when
-/// another one wakes up that may interrupt it.
+/// another one of its family wakes up that may interrupt it.
 const GRACE: u64 = 8;
 
 /// What a vCPU waits for.
@@ -40,6 +40,7 @@ enum State {
 #[derive(Clone, Debug)]
 struct Place {
     share: Share,
+    family: Option<u16>,
     state: State,
     /// Virtual time that it has had.
     had: u64,
@@ -65,6 +66,7 @@ pub struct Moving<T> {
     /// What moves.
     pub item: T,
     share: Share,
+    family: Option<u16>,
     rest: Option<Rest>,
     ready_since: u64,
     /// Virtual time that it has had, less that of those it left.
@@ -96,9 +98,19 @@ impl<T> Moving<T> {
         Self {
             item,
             share,
+            family: None,
             rest: Some(Rest::Off),
             ready_since: 0,
             ahead: 0,
+        }
+    }
+
+    /// Says that it has locks in common with all others of this number.
+    #[must_use]
+    pub fn of_family(self, number: u16) -> Self {
+        Self {
+            family: Some(number),
+            ..self
         }
     }
 }
@@ -172,6 +184,7 @@ impl<T> RunQueue<T> {
         let order = self.order();
         let place = Place {
             share: moving.share,
+            family: moving.family,
             state: moving
                 .rest
                 .map_or(State::Ready(moving.ready_since), State::Resting),
@@ -207,6 +220,7 @@ impl<T> RunQueue<T> {
         Some(Moving {
             item,
             share: place.share,
+            family: place.family,
             rest,
             ready_since,
             // More than this is as good as forgotten.
@@ -380,8 +394,11 @@ impl<T> RunQueue<T> {
             return Some(turn.end);
         }
         let ((best, _), (current, _)) = (self.items.get(best)?, self.items.get(turn.index)?);
+        let is_kin = best.family.is_some() && best.family == current.family;
         match best.state {
-            State::Ready(since) if best.is_fresh && best.share.level() == current.share.level() => {
+            State::Ready(since)
+                if best.is_fresh && is_kin && best.share.level() == current.share.level() =>
+            {
                 Some(since.wrapping_add(self.slice_ticks / GRACE))
             }
             _ => None,
