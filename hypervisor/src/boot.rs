@@ -56,6 +56,7 @@ global_asm!(
     include_str!("boot/fault.S"),
     size = const size_of::<crash::FaultFrame>(),
 );
+global_asm!(include_str!("boot/copy.S"));
 arm_vcpu::el2_vectors!(name: el2_vectors, host_fault: el2_fault);
 
 unsafe extern "C" {

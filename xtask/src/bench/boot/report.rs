@@ -104,8 +104,8 @@ impl Report {
             let (all, linux) = (figures.share(), figures.share_from_linux());
             let text = format!("EL2's share of {setup}");
             verdict(f, &text, &all, all <= most, &most)?;
-            let text = format!("  from Linux's first instruction");
-            verdict(f, &text, &linux, linux <= most, &most)?;
+            let text = "  from Linux's first instruction";
+            verdict(f, text, &linux, linux <= most, &most)?;
         }
         let on = |pcpus| self.figures(Setup::on_hypervisor(4, pcpus));
         if let (Some(one), Some(four)) = (on(1), on(4)) {
