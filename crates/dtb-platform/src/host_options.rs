@@ -13,6 +13,7 @@ const PREFIX: &str = "armature.";
 /// What the options may be.
 mod allowed {
     pub(super) const LOG: &str = "`off`, `error`, `warn`, `info`, `debug` or `trace`";
+    pub(super) const MEMORY: &str = "`zero`";
     pub(super) const SLICE: &str = "a number of milliseconds from 1 to 1000";
 }
 
@@ -39,6 +40,9 @@ pub struct HostOptions {
     /// `armature.slice=`: how long a vCPU runs, in milliseconds, while others
     /// of its priority wait for the CPU: one of [`HostOptions::SLICES_MS`].
     pub slice_ms: u32,
+    /// `armature.memory=zero`: whether whoever loaded the hypervisor promises
+    /// that all memory above its image is zero, except for what was loaded.
+    pub memory_is_zero: bool,
 }
 
 /// A word of the command line that is meant for the hypervisor and cannot be
@@ -49,9 +53,10 @@ pub enum OptionError {
     /// There is no such option.
     #[error(
         "/chosen/bootargs: `{word}` is not known: \
-         it must be `{}=LEVEL` or `{}=MILLISECONDS`",
+         it must be `{}=LEVEL`, `{}=MILLISECONDS` or `{}=zero`",
         HostOptions::LOG,
-        HostOptions::SLICE
+        HostOptions::SLICE,
+        HostOptions::MEMORY
     )]
     Unknown {
         /// The word as it is written.
@@ -78,6 +83,7 @@ impl Default for HostOptions {
         Self {
             log_level: LevelFilter::Info,
             slice_ms: Self::USUAL_SLICE_MS,
+            memory_is_zero: false,
         }
     }
 }
@@ -87,6 +93,8 @@ impl HostOptions {
     pub const LOG: &str = "armature.log";
     /// The name of the option for the length of slices.
     pub const SLICE: &str = "armature.slice";
+    /// The name of the option for what memory holds at the start.
+    pub const MEMORY: &str = "armature.memory";
     /// The slices that there may be, in milliseconds.
     pub const SLICES_MS: RangeInclusive<u32> = 1..=1000;
     /// The slice where nobody chooses, in milliseconds.
@@ -127,6 +135,13 @@ impl HostOptions {
             Self::SLICE => {
                 self.slice_ms = milliseconds(value).ok_or_else(|| invalid(allowed::SLICE))?;
             }
+            Self::MEMORY => {
+                self.memory_is_zero = value == "zero";
+                return self
+                    .memory_is_zero
+                    .then_some(())
+                    .ok_or_else(|| invalid(allowed::MEMORY));
+            }
             _ => return Err(OptionError::Unknown { word: word.into() }),
         }
         Ok(())
@@ -165,18 +180,21 @@ mod tests {
 
     #[test]
     fn options_are_found_among_other_words() {
-        let (options, refused) =
-            HostOptions::parse("root=/dev/vda armature.log=trace  quiet armature.slice=1000");
+        let (options, refused) = HostOptions::parse(
+            "root=/dev/vda armature.log=trace  quiet armature.slice=1000 armature.memory=zero",
+        );
         assert_eq!(refused, []);
         assert_eq!(options.log_level, LevelFilter::Trace);
         assert_eq!(options.slice_ms, 1000);
+        assert!(options.memory_is_zero);
     }
 
     #[test]
     fn each_word_that_cannot_be_followed_is_one_error_and_changes_nothing() {
         let log = "it must be `off`, `error`, `warn`, `info`, `debug` or `trace`";
         let slice = "it must be a number of milliseconds from 1 to 1000";
-        let known = "it must be `armature.log=LEVEL` or `armature.slice=MILLISECONDS`";
+        let known = "it must be `armature.log=LEVEL`, `armature.slice=MILLISECONDS` or \
+                     `armature.memory=zero`";
         for (word, message) in [
             ("armature.log=loud", format!("is invalid: {log}")),
             ("armature.log=", format!("is invalid: {log}")),
@@ -186,6 +204,11 @@ mod tests {
             ("armature.slice=+5", format!("is invalid: {slice}")),
             ("armature.slice=5ms", format!("is invalid: {slice}")),
             ("armature.slice=", format!("is invalid: {slice}")),
+            (
+                "armature.memory=one",
+                "is invalid: it must be `zero`".into(),
+            ),
+            ("armature.memory", "is invalid: it must be `zero`".into()),
             ("armature.slise=5", format!("is not known: {known}")),
             ("armature.", format!("is not known: {known}")),
         ] {

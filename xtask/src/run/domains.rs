@@ -51,11 +51,19 @@ pub(crate) fn add(tree: &[u8], machine: &MachineSpec, domains: &[VmConfig]) -> R
         add_nodes(tree, &nodes)
     };
     let tree = tree.context("cannot add the guests to the machine's device tree")?;
-    let Some(slice_ms) = machine.slice_ms else {
-        return Ok(tree);
-    };
-    add_bootargs(&tree, &format!("{}={slice_ms}", HostOptions::SLICE))
+    add_bootargs(&tree, &options(machine))
         .context("cannot add options to the machine's device tree")
+}
+
+/// Returns the hypervisor's own options.
+fn options(machine: &MachineSpec) -> String {
+    // QEMU has nothing in its memory but what it loads, and its first
+    // instructions, which lie below the hypervisor.
+    let mut options = format!("{}=zero", HostOptions::MEMORY);
+    if let Some(slice_ms) = machine.slice_ms {
+        options += &format!(" {}={slice_ms}", HostOptions::SLICE);
+    }
+    options
 }
 
 fn spoiled((domain, vm): (&VmConfig, &VmSpec)) -> RawNode {
@@ -136,7 +144,11 @@ mod tests {
             let bootargs = Platform::from_fdt(&tree).unwrap().bootargs;
             HostOptions::parse(&bootargs.unwrap_or_default())
         };
-        assert_eq!(options(&machine), (HostOptions::default(), vec![]));
+        let usual = HostOptions {
+            memory_is_zero: true,
+            ..HostOptions::default()
+        };
+        assert_eq!(options(&machine), (usual, vec![]));
         machine.slice_ms = Some(25);
         let (options, refused) = options(&machine);
         assert_eq!((options.slice_ms, refused), (25, vec![]));
