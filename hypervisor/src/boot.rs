@@ -37,7 +37,7 @@ use crate::board::el2_cpu::El2Cpu;
 use crate::board::firmware::Firmware;
 use crate::board::gic::{CpuGic, Interrupts, MachineGic, Version};
 use crate::board::host::Host;
-use crate::board::{heap, logger, tables, uart};
+use crate::board::{cache, heap, logger, tables, uart};
 
 pub(crate) use layout::{image, is_guard_page, is_mapped_memory, park};
 
@@ -57,6 +57,7 @@ global_asm!(
     include_str!("boot/fault.S"),
     size = const size_of::<crash::FaultFrame>(),
 );
+global_asm!(include_str!("boot/copy.S"));
 arm_vcpu::el2_vectors!(name: el2_vectors, host_fault: el2_fault);
 
 unsafe extern "C" {
@@ -159,8 +160,14 @@ fn start_machine(
 
     let pool = Arc::new(FramePool::default());
     for range in free {
+        if options.memory_is_zero {
+            clear_below_image(range);
+        }
         // SAFETY: memory that nothing else uses, mapped by the tables in force.
         unsafe { pool.insert(range) };
+    }
+    if options.memory_is_zero {
+        pool.vouch_zero();
     }
 
     let configs = configs.map_err(|error| format!("VM configuration: {error}"))?;
@@ -207,6 +214,17 @@ fn start_machine(
     }));
     start_secondaries(machinery, hypervisor, &stacks)?;
     Ok((machinery, hypervisor))
+}
+
+/// Clears what of a free range lies below the image: what the boot loader needed
+/// itself may lie there.
+fn clear_below_image(range: HostPhysAddrRange) {
+    let range = page_aligned(range);
+    let end = range.end.min(image().start);
+    if range.start < end {
+        // SAFETY: free memory, mapped by the tables in force.
+        unsafe { cache::clear(range.start.into(), end.into()) };
+    }
 }
 
 /// Keeps the CPUs that can be used and puts the boot CPU first: CPU 0 is the one

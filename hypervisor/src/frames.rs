@@ -35,6 +35,8 @@ struct Frames {
     allocator: FrameAllocator<33>,
     free: usize,
     total: usize,
+    /// All that is free is zero: it was at the start, and nothing has come back.
+    is_zero: bool,
 }
 
 impl Default for FramePool {
@@ -44,6 +46,7 @@ impl Default for FramePool {
                 allocator: FrameAllocator::new(),
                 free: 0,
                 total: 0,
+                is_zero: false,
             }),
         }
     }
@@ -66,27 +69,35 @@ impl FramePool {
         }
     }
 
+    /// Says that all of the pool's memory is zero, also where it bypasses the
+    /// caches. That holds until some of it is used and comes back.
+    pub fn vouch_zero(&self) {
+        self.inner.lock().is_zero = true;
+    }
+
     /// Allocates `size_bytes` (a power of two, at least a frame) of memory
     /// aligned to its size. Whatever was there is there still: nobody else may
-    /// see it before it is overwritten.
+    /// see it before it is overwritten. Tells as well whether it is known to be
+    /// zero.
     #[must_use]
-    pub fn allocate_dirty(&self, size_bytes: usize) -> Option<FrameRange> {
+    pub fn allocate_dirty(&self, size_bytes: usize) -> Option<(FrameRange, bool)> {
         let frames = size_bytes.div_ceil(FRAME_BYTES).next_power_of_two();
         let layout = Layout::from_size_align(frames, frames).ok()?;
         let mut inner = self.inner.lock();
         let frame = inner.allocator.alloc_aligned(layout)?;
         inner.free -= frames;
-        Some(FrameRange {
+        let range = FrameRange {
             start: HostPhysAddr::from(frame * FRAME_BYTES),
             size_bytes: frames * FRAME_BYTES,
-        })
+        };
+        Some((range, inner.is_zero))
     }
 
     /// Allocates as [`allocate_dirty`](Self::allocate_dirty) does, and zeroes the
     /// memory.
     #[must_use]
     pub fn allocate(&self, size_bytes: usize) -> Option<FrameRange> {
-        let range = self.allocate_dirty(size_bytes)?;
+        let (range, _) = self.allocate_dirty(size_bytes)?;
         let pointer = core::ptr::with_exposed_provenance_mut::<u8>(range.start.into());
         // SAFETY: the range is ours: `insert`'s caller vouched for the memory,
         // and the allocator hands out each frame once.
@@ -104,6 +115,7 @@ impl FramePool {
                 .allocator
                 .dealloc_aligned(usize::from(range.start) / FRAME_BYTES, layout);
             inner.free += frames;
+            inner.is_zero = false;
         }
     }
 

@@ -327,7 +327,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
         for vcpu in vcpus {
             vm.enrol();
             let home = vcpu.mailbox().home();
-            let arrival = Message::Arrival(Moving::new(vcpu, vm.share()));
+            let arrival = Message::Arrival(Moving::new(vcpu, vm.share()).of_family(vm.id().raw()));
             self.send(home, arrival);
         }
         self.send_boot(vm);

@@ -13,6 +13,7 @@ const PREFIX: &str = "armature.";
 /// What the options may be.
 mod allowed {
     pub(super) const LOG: &str = "`off`, `error`, `warn`, `info`, `debug` or `trace`";
+    pub(super) const MEMORY: &str = "`zero`";
     pub(super) const SLICE: &str = "a number of milliseconds from 1 to 1000";
     pub(super) const TRACE: &str = "`on` or `off`";
 }
@@ -43,6 +44,9 @@ pub struct HostOptions {
     /// `armature.trace=`: whether exits, interrupts and turns are traced from the
     /// start.
     pub trace: bool,
+    /// `armature.memory=zero`: whether whoever loaded the hypervisor promises
+    /// that all memory above its image is zero, except for what was loaded.
+    pub memory_is_zero: bool,
 }
 
 /// A word of the command line that is meant for the hypervisor and cannot be
@@ -53,10 +57,11 @@ pub enum OptionError {
     /// There is no such option.
     #[error(
         "/chosen/bootargs: `{word}` is not known: \
-         it must be `{}=LEVEL`, `{}=MILLISECONDS` or `{}=on`",
+         it must be `{}=LEVEL`, `{}=MILLISECONDS`, `{}=on` or `{}=zero`",
         HostOptions::LOG,
         HostOptions::SLICE,
-        HostOptions::TRACE
+        HostOptions::TRACE,
+        HostOptions::MEMORY
     )]
     Unknown {
         /// The word as it is written.
@@ -84,6 +89,7 @@ impl Default for HostOptions {
             log_level: LevelFilter::Info,
             slice_ms: Self::USUAL_SLICE_MS,
             trace: false,
+            memory_is_zero: false,
         }
     }
 }
@@ -95,6 +101,8 @@ impl HostOptions {
     pub const SLICE: &str = "armature.slice";
     /// The name of the option for tracing.
     pub const TRACE: &str = "armature.trace";
+    /// The name of the option for what memory holds at the start.
+    pub const MEMORY: &str = "armature.memory";
     /// The slices that there may be, in milliseconds.
     pub const SLICES_MS: RangeInclusive<u32> = 1..=1000;
     /// The slice where nobody chooses, in milliseconds.
@@ -142,6 +150,13 @@ impl HostOptions {
                     _ => return Err(invalid(allowed::TRACE)),
                 };
             }
+            Self::MEMORY => {
+                self.memory_is_zero = value == "zero";
+                return self
+                    .memory_is_zero
+                    .then_some(())
+                    .ok_or_else(|| invalid(allowed::MEMORY));
+            }
             _ => return Err(OptionError::Unknown { word: word.into() }),
         }
         Ok(())
@@ -180,20 +195,21 @@ mod tests {
 
     #[test]
     fn options_are_found_among_other_words() {
-        let (options, refused) =
-            HostOptions::parse("armature.trace=on armature.log=trace  quiet armature.slice=1000");
+        let (options, refused) = HostOptions::parse(
+            "armature.trace=on armature.log=trace  quiet armature.slice=1000 armature.memory=zero",
+        );
         assert_eq!(refused, []);
         assert_eq!(options.log_level, LevelFilter::Trace);
         assert_eq!(options.slice_ms, 1000);
-        assert!(options.trace);
+        assert!(options.trace && options.memory_is_zero);
     }
 
     #[test]
     fn each_word_that_cannot_be_followed_is_one_error_and_changes_nothing() {
         let log = "it must be `off`, `error`, `warn`, `info`, `debug` or `trace`";
         let slice = "it must be a number of milliseconds from 1 to 1000";
-        let known = "it must be `armature.log=LEVEL`, `armature.slice=MILLISECONDS` \
-                     or `armature.trace=on`";
+        let known = "it must be `armature.log=LEVEL`, `armature.slice=MILLISECONDS`, \
+                     `armature.trace=on` or `armature.memory=zero`";
         for (word, message) in [
             ("armature.log=loud", format!("is invalid: {log}")),
             ("armature.log=", format!("is invalid: {log}")),
@@ -207,6 +223,11 @@ mod tests {
                 "armature.trace",
                 "is invalid: it must be `on` or `off`".into(),
             ),
+            (
+                "armature.memory=one",
+                "is invalid: it must be `zero`".into(),
+            ),
+            ("armature.memory", "is invalid: it must be `zero`".into()),
             ("armature.slise=5", format!("is not known: {known}")),
             ("armature.", format!("is not known: {known}")),
         ] {

@@ -20,8 +20,9 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// Sends vCPUs that wait here to CPUs where they need not, or not as long.
     #[inline]
     pub(super) fn balance(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
-        if self.load() < 2 {
-            hypervisor.cpus().publish_load(here, self.load(), 0);
+        let (cpus, load) = (hypervisor.cpus(), self.load());
+        if load < 2 || cpus.len() < 2 {
+            cpus.publish_load(here, load, 0);
             return;
         }
         self.publish(hypervisor, here);

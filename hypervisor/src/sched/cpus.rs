@@ -52,6 +52,18 @@ impl Cpus {
         }
     }
 
+    /// Returns how many CPUs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// Tells whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cpus.is_empty()
+    }
+
     /// Returns all CPUs.
     pub fn iter(&self) -> impl Iterator<Item = PcpuId> + use<> {
         let count = u16::try_from(self.cpus.len()).unwrap_or(u16::MAX);

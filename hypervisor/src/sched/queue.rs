@@ -6,10 +6,18 @@
 //! credited at most one slice of the time that it slept through, so that it soon
 //! has the CPU, but not for long. Priorities are strict: as long as one of a
 //! higher priority is ready, none of a lower one runs.
+//!
+//! Whoever runs is not interrupted the moment that another one of its family, its
+//! VM, wakes up. Often both have just had the same timer tick: one that lost the
+//! CPU in the middle of it would hold locks for which the other one then spins.
 
 use alloc::vec::Vec;
 
 use super::share::{LEVELS, Share};
+
+/// Into so many parts a slice is divided, one of which whoever runs has left when
+/// another one of its family wakes up that may interrupt it.
+const GRACE: u64 = 8;
 
 /// What a vCPU waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +40,7 @@ enum State {
 #[derive(Clone, Debug)]
 struct Place {
     share: Share,
+    family: Option<u16>,
     state: State,
     /// Virtual time that it has had.
     had: u64,
@@ -57,6 +66,7 @@ pub struct Moving<T> {
     /// What moves.
     pub item: T,
     share: Share,
+    family: Option<u16>,
     rest: Option<Rest>,
     ready_since: u64,
     /// Virtual time that it has had, less that of those it left.
@@ -88,9 +98,19 @@ impl<T> Moving<T> {
         Self {
             item,
             share,
+            family: None,
             rest: Some(Rest::Off),
             ready_since: 0,
             ahead: 0,
+        }
+    }
+
+    /// Says that it has locks in common with all others of this number.
+    #[must_use]
+    pub fn of_family(self, number: u16) -> Self {
+        Self {
+            family: Some(number),
+            ..self
         }
     }
 }
@@ -164,6 +184,7 @@ impl<T> RunQueue<T> {
         let order = self.order();
         let place = Place {
             share: moving.share,
+            family: moving.family,
             state: moving
                 .rest
                 .map_or(State::Ready(moving.ready_since), State::Resting),
@@ -199,6 +220,7 @@ impl<T> RunQueue<T> {
         Some(Moving {
             item,
             share: place.share,
+            family: place.family,
             rest,
             ready_since,
             // More than this is as good as forgotten.
@@ -239,8 +261,8 @@ impl<T> RunQueue<T> {
     }
 
     /// Chooses whose turn it is at `now` among those that `may` run, and takes it
-    /// on the CPU. A turn that is not used up goes on, unless somebody who has
-    /// just woken up has more right to the CPU. Returns the number, and for how
+    /// on the CPU. A turn that is not used up goes on, unless somebody who woke up
+    /// a little while ago has more right to the CPU. Returns the number, and for how
     /// long it has been ready.
     pub fn take_next(&mut self, now: u64, may: impl Fn(&T) -> bool) -> Option<(usize, u64)> {
         let ready = |(index, (place, item)): (usize, &(Place, T))| match place.state {
@@ -259,12 +281,11 @@ impl<T> RunQueue<T> {
                     best
                 }
             })?;
-        let goes_on = self.turn.filter(|turn| {
-            before(now, turn.end)
-                && self.items.get(turn.index).is_some_and(|(place, item)| {
-                    matches!(place.state, State::Ready(_)) && may(item)
-                })
-                && !self.interrupts(best, turn.index)
+        let goes_on = self.turn.and_then(|turn| {
+            let (place, item) = self.items.get(turn.index)?;
+            let is_ready = matches!(place.state, State::Ready(_)) && may(item);
+            let end = self.end_against(best, turn, now)?;
+            (is_ready && before(now, end)).then_some(Turn { end, ..turn })
         });
         let turn = goes_on.unwrap_or(Turn {
             index: best,
@@ -365,6 +386,23 @@ impl<T> RunQueue<T> {
             return before(one.had, other.had);
         }
         one.order < other.order
+    }
+
+    /// Returns when `turn` ends if `best` is ready; `None` if at once.
+    fn end_against(&self, best: usize, turn: Turn, now: u64) -> Option<u64> {
+        if before(now, turn.end) && !self.interrupts(best, turn.index) {
+            return Some(turn.end);
+        }
+        let ((best, _), (current, _)) = (self.items.get(best)?, self.items.get(turn.index)?);
+        let is_kin = best.family.is_some() && best.family == current.family;
+        match best.state {
+            State::Ready(since)
+                if best.is_fresh && is_kin && best.share.level() == current.share.level() =>
+            {
+                Some(since.wrapping_add(self.slice_ticks / GRACE))
+            }
+            _ => None,
+        }
     }
 
     /// Tells whether `best` may interrupt the turn of `current`.

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use s2_mmu::Permissions;
 use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, HostPhysAddrRange};
@@ -32,6 +32,8 @@ pub struct GuestRam {
     pool: Arc<FramePool>,
     /// In ascending order of address.
     segments: Vec<Segment>,
+    /// It is known to be zero, as nobody has used it yet.
+    is_zero: AtomicBool,
 }
 
 impl Segment {
@@ -54,6 +56,7 @@ impl GuestRam {
         Self {
             pool,
             segments: Vec::new(),
+            is_zero: AtomicBool::new(true),
         }
     }
 
@@ -76,13 +79,14 @@ impl GuestRam {
             let aligned = 1usize << at.trailing_zeros().min(usize::BITS - 2);
             let fits = 1usize << (end - at).ilog2();
             let mut piece = aligned.min(fits).min(LARGEST_PIECE_BYTES);
-            let frames = loop {
+            let (frames, is_zero) = loop {
                 match self.pool.allocate_dirty(piece) {
-                    Some(frames) => break frames,
+                    Some(found) => break found,
                     None if piece > FRAME_BYTES => piece /= 2,
                     None => return Err(OutOfMemory),
                 }
             };
+            *self.is_zero.get_mut() &= is_zero;
             self.segments.push(Segment {
                 start: GuestPhysAddr::from(at),
                 frames,
@@ -125,8 +129,11 @@ impl GuestRam {
 
     /// Zeroes memory from `done` bytes on, counted through all segments, at most
     /// `most` bytes. Returns how many bytes are done then; `None` if all were
-    /// already.
+    /// already. Nothing is to be done the first time if it is known to be zero.
     pub fn clear(&self, machine: &dyn Machine, done: usize, most: usize) -> Option<usize> {
+        if self.is_zero.swap(false, Ordering::Relaxed) {
+            return None;
+        }
         let mut before = 0;
         for segment in &self.segments {
             let offset = done.checked_sub(before)?;
@@ -358,6 +365,24 @@ mod tests {
                 .expect("backed");
             assert_eq!(byte, [0], "{place:#x}");
         }
+    }
+
+    #[test]
+    fn memory_that_was_zero_at_the_start_is_cleared_from_the_second_time_on() {
+        let pool = testing::frame_pool(1 << 20);
+        pool.vouch_zero();
+        let board = FakeBoard::new(1, 4, 0);
+        let build = || {
+            let mut ram = GuestRam::new(Arc::clone(&pool));
+            ram.add(GuestPhysAddr::from(0), 0x2000, RAM)
+                .expect("enough memory");
+            ram
+        };
+        let ram = build();
+        assert_eq!(ram.clear(&board, 0, 0x1000), None, "it is zero");
+        assert_eq!(ram.clear(&board, 0, 0x1000), Some(0x1000), "it was used");
+        drop(ram);
+        assert_eq!(build().clear(&board, 0, 0x1000), Some(0x1000), "by others");
     }
 
     #[test]

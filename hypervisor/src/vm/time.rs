@@ -35,13 +35,13 @@ pub(crate) fn publish_stolen(ram: &GuestRam, vcpu: VcpuId, nanos: u64) -> Result
 /// Converts counter ticks to nanoseconds.
 #[must_use]
 pub fn nanos(ticks: u64, ticks_per_second: u64) -> u64 {
-    let ticks_per_second = ticks_per_second.max(1);
-    let (seconds, rest) = (ticks / ticks_per_second, ticks % ticks_per_second);
-    // Counters have at most a few gigahertz: less than a second is never cut off.
-    let rest = rest.saturating_mul(NANOS_PER_SECOND) / ticks_per_second;
-    seconds
-        .saturating_mul(NANOS_PER_SECOND)
-        .saturating_add(rest)
+    let frequency = ticks_per_second.max(1);
+    // Short times, at every turn, need no division of 128 bits.
+    if let Some(scaled) = ticks.checked_mul(NANOS_PER_SECOND) {
+        return scaled / frequency;
+    }
+    let nanos = u128::from(ticks) * u128::from(NANOS_PER_SECOND) / u128::from(frequency);
+    u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
 /// What a vCPU had of the CPUs since its VM was built, in counter ticks. Written

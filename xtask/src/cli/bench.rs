@@ -114,7 +114,7 @@ fn vcpus() -> impl TypedValueParser<Value = u32> {
 
 const BOOT_EXIT_STATUS: &str = "\
 Exit status:
-  0    everything was measured; limits that are passed are told, no failure
+  0    everything was measured; a limit that is exceeded is told, no failure
   1    two runs that must be the same differ, or a boot failed
   2    the command line is wrong
 

@@ -51,16 +51,22 @@ pub(crate) fn add(tree: &[u8], machine: &MachineSpec, domains: &[VmConfig]) -> R
         add_nodes(tree, &nodes)
     };
     let tree = tree.context("cannot add the guests to the machine's device tree")?;
-    let slice = machine
-        .slice_ms
-        .map(|ms| format!("{}={ms}", HostOptions::SLICE));
-    let trace = machine.trace.then(|| format!("{}=on", HostOptions::TRACE));
-    let options: Vec<_> = slice.into_iter().chain(trace).collect();
-    if options.is_empty() {
-        return Ok(tree);
-    }
-    add_bootargs(&tree, &options.join(" "))
+    add_bootargs(&tree, &options(machine))
         .context("cannot add options to the machine's device tree")
+}
+
+/// Returns the hypervisor's own options.
+fn options(machine: &MachineSpec) -> String {
+    // QEMU has nothing in its memory but what it loads, and its first
+    // instructions, which lie below the hypervisor.
+    let mut options = format!("{}=zero", HostOptions::MEMORY);
+    if let Some(slice_ms) = machine.slice_ms {
+        options += &format!(" {}={slice_ms}", HostOptions::SLICE);
+    }
+    if machine.trace {
+        options += &format!(" {}=on", HostOptions::TRACE);
+    }
+    options
 }
 
 fn spoiled((domain, vm): (&VmConfig, &VmSpec)) -> RawNode {
@@ -141,7 +147,11 @@ mod tests {
             let bootargs = Platform::from_fdt(&tree).unwrap().bootargs;
             HostOptions::parse(&bootargs.unwrap_or_default())
         };
-        assert_eq!(options(&machine), (HostOptions::default(), vec![]));
+        let usual = HostOptions {
+            memory_is_zero: true,
+            ..HostOptions::default()
+        };
+        assert_eq!(options(&machine), (usual, vec![]));
         machine.slice_ms = Some(25);
         let (both, refused) = options(&machine);
         assert_eq!((both.slice_ms, both.trace, refused), (25, false, vec![]));

@@ -99,6 +99,46 @@ fn who_wakes_up_interrupts_one_that_has_run_but_not_for_long() {
     assert!((10 * SLICE..=13 * SLICE).contains(&had), "{had}");
 }
 
+/// Returns a queue of one that has run until `SINCE` and of others that rest: one
+/// of its family, one of another, and two more of its own.
+fn families() -> RunQueue<usize> {
+    let mut queue = RunQueue::new(SLICE);
+    for (n, family) in [7, 7, 8, 7, 7].into_iter().enumerate() {
+        queue.arrive(Moving::new(n, Share::new(100, 0)).of_family(family));
+    }
+    queue.wake(0, 0);
+    assert_eq!(run(&mut queue, &mut 0, SINCE), 0);
+    queue
+}
+
+const SINCE: u64 = 100 * SLICE;
+
+#[test]
+fn who_wakes_up_does_not_interrupt_its_family_at_once() {
+    let mut queue = families();
+    let mut now = SINCE;
+    queue.wake(1, now);
+    assert_eq!(run(&mut queue, &mut now, SLICE), 0, "its tick");
+    assert_eq!(now, SINCE + SLICE / GRACE);
+    assert_eq!(run(&mut queue, &mut now, 10), 1);
+    let mut queue = families();
+    queue.wake(2, SINCE);
+    assert_eq!(run(&mut queue, &mut now, SLICE), 2, "a stranger");
+}
+
+#[test]
+fn who_wakes_up_does_not_wait_longer_because_others_wake_up() {
+    let mut queue = families();
+    let mut now = SINCE;
+    for sleeper in [1, 3, 4] {
+        queue.wake(sleeper, now);
+        assert_eq!(run(&mut queue, &mut now, 10), 0);
+    }
+    assert_eq!(run(&mut queue, &mut now, SLICE), 0);
+    assert_eq!(now, SINCE + SLICE / GRACE);
+    assert_eq!(run(&mut queue, &mut now, 10), 1);
+}
+
 #[test]
 fn who_wakes_up_with_less_right_to_the_cpu_waits_for_the_end_of_the_turn() {
     let mut queue = queue(&[(100, 0), (100, 0)]);

@@ -104,8 +104,8 @@ impl Report {
             let (all, linux) = (figures.share(), figures.share_from_linux());
             let text = format!("EL2's share of {setup}");
             verdict(f, &text, &all, all <= most, &most)?;
-            let text = "  from Linux's first instruction".to_owned();
-            verdict(f, &text, &linux, linux <= most, &most)?;
+            let text = "  from Linux's first instruction";
+            verdict(f, text, &linux, linux <= most, &most)?;
         }
         let on = |pcpus| self.figures(Setup::on_hypervisor(4, pcpus));
         if let (Some(one), Some(four)) = (on(1), on(4)) {
@@ -137,7 +137,7 @@ fn verdict(
     kept: bool,
     limit: &dyn fmt::Display,
 ) -> fmt::Result {
-    let verdict = if kept { "kept" } else { "PASSED" };
+    let verdict = if kept { "kept" } else { "EXCEEDED" };
     let (found, limit) = (found.to_string(), limit.to_string());
     writeln!(f, "{what:34} {found:>10}   limit {limit:>8}: {verdict}")
 }
