@@ -3,6 +3,7 @@
 
 mod layout;
 mod secondary;
+mod telemetry;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -199,6 +200,11 @@ fn start_machine(
         hal: Box::new(|_, _| unsafe { El2::new() }),
     })));
     crash::prepare_machine(hypervisor.cpus());
+    telemetry::announce(hypervisor.telemetry());
+    if options.trace {
+        let switched = hypervisor.telemetry().set_tracing(true);
+        switched.map_err(|error| format!("tracing: {error}"))?;
+    }
 
     let machinery: &'static Machinery = Box::leak(Box::new(Machinery {
         platform,

@@ -9,6 +9,8 @@ use arm_vcpu::AxVCpuHal;
 use arm_vgic_core::IchRegs;
 use vm_contract::{HostPhysAddrRange, IntId};
 
+use crate::telemetry::Watched;
+
 /// A physical CPU, numbered in the order of the device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PcpuId(u16);
@@ -104,10 +106,16 @@ pub trait Cpu {
     fn id(&self) -> PcpuId;
 
     /// Returns the list registers.
-    fn ich(&mut self) -> &mut Self::Ich;
+    fn ich(&mut self) -> &mut Watched<Self::Ich>;
 
     /// Returns the system counter (CNTPCT), in ticks.
     fn now_ticks(&self) -> u64;
+
+    /// Returns the system counter without waiting until what precedes this is
+    /// done: for statistics, where that would cost more than it tells.
+    fn glance_at_ticks(&self) -> u64 {
+        self.now_ticks()
+    }
 
     /// Arms the hypervisor's timer for a counter value, or disarms it.
     fn set_deadline(&mut self, deadline_ticks: Option<u64>);

@@ -9,6 +9,7 @@ use arm_vcpu::{AxArchVCpu, AxVCpuExitReason as Exit, AxVCpuHal, UndecodedAccess}
 
 use crate::cpu::Cpu;
 use crate::smccc::{self, Answer, Call, NOT_SUPPORTED};
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Why a VM cannot go on.
@@ -41,37 +42,59 @@ pub enum Outcome {
 }
 
 /// Answers one exit of the vCPU that is loaded.
-#[inline]
+// At each kind of exit, of this only what answers it.
+#[inline(always)]
 pub fn dispatch<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Outcome {
     match exit {
-        Exit::Hypercall { immediate } => call(vcpu, immediate),
+        Exit::Hypercall { immediate } => {
+            vcpu.exits.reason = Reason::Hypercall;
+            call(vcpu, immediate)
+        }
         Exit::MmioRead(read) => mmio::read(cpu, vcpu, read),
         Exit::MmioWrite(write) => mmio::write(cpu, vcpu, write),
         Exit::SystemRegisterRead(read) => system_register::read(cpu, vcpu, read),
         Exit::SystemRegisterWrite(write) => system_register::write(cpu, vcpu, write),
         Exit::ExternalInterrupt | Exit::FastInterrupt => interrupt::take(cpu, vcpu),
         Exit::WaitForInterrupt => {
+            vcpu.exits.reason = Reason::WaitForInterrupt;
             vcpu.arch.skip_instruction();
             Outcome::Block
         }
         Exit::WaitForEvent => {
+            vcpu.exits.reason = Reason::WaitForEvent;
             vcpu.arch.skip_instruction();
             Outcome::Yield
         }
         // HVC has stepped over itself; SMC, trapped before it could, has not.
         Exit::SecureMonitorCall { immediate } => {
+            vcpu.exits.reason = Reason::SecureMonitorCall;
             vcpu.arch.skip_instruction();
             call(vcpu, immediate)
         }
-        Exit::UndecodedAccess(access) => undecoded(cpu, vcpu, access),
-        Exit::Stage2Fault(refusal) => fault::refused(cpu, vcpu, refusal),
+        Exit::UndecodedAccess(access) => {
+            let outcome = undecoded(cpu, vcpu, access);
+            vcpu.exits.reason = Reason::Undecoded;
+            outcome
+        }
+        Exit::Stage2Fault(refusal) => {
+            let outcome = fault::refused(cpu, vcpu, refusal);
+            vcpu.exits.reason = Reason::Stage2Fault;
+            outcome
+        }
         Exit::CacheMaintenance(_) => {
+            vcpu.exits.reason = Reason::CacheMaintenance;
             vcpu.arch.skip_instruction();
             Outcome::Resume
         }
-        Exit::ExternalAbort(abort) => fault::external(vcpu, &abort),
-        Exit::SError { esr } => Outcome::Fault(VmFault::SError(esr)),
-        exit => fault::other(&exit),
+        Exit::ExternalAbort(abort) => {
+            vcpu.exits.reason = Reason::ExternalAbort;
+            fault::external(vcpu, &abort)
+        }
+        Exit::SError { esr } => {
+            vcpu.exits.reason = Reason::SError;
+            Outcome::Fault(VmFault::SError(esr))
+        }
+        exit => fault::other(vcpu, &exit),
     }
 }
 
@@ -79,8 +102,7 @@ pub fn dispatch<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Out
 #[cold]
 fn undecoded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, access: UndecodedAccess) -> Outcome {
     match vcpu.arch.decode_undecoded(access, vcpu.vm.ram()) {
-        Some(Exit::MmioRead(read)) => mmio::read(cpu, vcpu, read),
-        Some(Exit::MmioWrite(write)) => mmio::write(cpu, vcpu, write),
+        Some(exit @ (Exit::MmioRead(_) | Exit::MmioWrite(_))) => mmio::access(cpu, vcpu, exit),
         // The guest got an abort, or changed the instruction meanwhile.
         _ => Outcome::Resume,
     }
@@ -97,11 +119,25 @@ fn reply<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, value: u64) {
 }
 
 /// Answers an HVC or SMC: the convention is the same for both.
+#[inline(always)]
 fn call<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, immediate: u16) -> Outcome {
-    if immediate != 0 {
-        reply(vcpu, NOT_SUPPORTED);
-        return Outcome::Resume;
+    let function = (vcpu.arch.gpr(0) & 0xffff_ffff) as u32;
+    let value = match immediate {
+        0 => smccc::constant(function),
+        _ => Some(NOT_SUPPORTED),
+    };
+    match value {
+        Some(value) => {
+            reply(vcpu, value);
+            Outcome::Resume
+        }
+        None => call_service(vcpu),
     }
+}
+
+/// Answers a call to a service that has more than numbers.
+#[inline(never)]
+fn call_service<H: AxVCpuHal>(vcpu: &mut Vcpu<H>) -> Outcome {
     let call = Call::new([0, 1, 2, 3].map(|n| vcpu.arch.gpr(n)));
     match smccc::answer(vcpu.vm(), vcpu.id(), call) {
         Answer::Return(value) => {

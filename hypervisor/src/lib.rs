@@ -26,6 +26,7 @@ pub mod ranges;
 pub mod run;
 pub mod sched;
 pub mod smccc;
+pub mod telemetry;
 pub mod vcpu;
 pub mod vm;
 

@@ -19,6 +19,7 @@ use crate::console::{self, Console};
 use crate::cpu::{Machine, PcpuId};
 use crate::lock::{RankedLock, rank};
 use crate::sched::{CpuSet, Cpus, Inbox, Message, Moving, place};
+use crate::telemetry::Telemetry;
 use crate::vcpu::Vcpu;
 use crate::vm::power::{Phase, StopReason};
 use crate::vm::{BuildError, Vm, VmBuilder};
@@ -157,6 +158,7 @@ pub struct Hypervisor<H: AxVCpuHal> {
     inboxes: Vec<Inbox<H>>,
     hal: Box<dyn Fn(VmId, VcpuId) -> H + Send + Sync>,
     slice_ticks: u64,
+    telemetry: Arc<Telemetry>,
     /// VMs that exist, and one more while the machine starts.
     live: AtomicUsize,
     any_fault: AtomicBool,
@@ -173,6 +175,13 @@ impl<H: AxVCpuHal> Hypervisor<H> {
             .collect();
         let mut places = place(&configs, parts.cpu_count).into_iter();
         let capacity = configs.iter().map(|config| config.cpus as usize + 1).sum();
+        let machine = parts.builder.machine;
+        let planned = parts.vms.iter().map(|(name, config)| {
+            let vcpus = config.as_ref().map_or(0, |config| config.cpus);
+            (name.clone(), vcpus as usize)
+        });
+        let frequency = machine.ticks_per_second();
+        let telemetry = Telemetry::new(planned.collect(), parts.cpu_count, frequency);
         let slots = (0..).map(VmId::new).zip(parts.vms);
         let slots = slots.map(|(id, (name, config))| {
             let absence = match &config {
@@ -186,13 +195,13 @@ impl<H: AxVCpuHal> Hypervisor<H> {
                 state: RankedLock::new(SlotState::Absent(absence)),
             }
         });
-        let machine = parts.builder.machine;
         Self {
             slots: slots.collect(),
             inboxes: (0..parts.cpu_count).map(|_| Inbox::new(capacity)).collect(),
             builder: parts.builder,
             hal: parts.hal,
-            slice_ticks: machine.ticks_per_second() * parts.slice_ms / 1000,
+            slice_ticks: frequency * parts.slice_ms / 1000,
+            telemetry: Arc::new(telemetry),
             live: AtomicUsize::new(1),
             any_fault: AtomicBool::new(false),
         }
@@ -237,6 +246,12 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     #[must_use]
     pub fn machine(&self) -> &'static dyn Machine {
         self.builder.machine
+    }
+
+    /// Returns what is counted and recorded about the vCPUs.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Returns how long a vCPU runs while others wait, in counter ticks.
@@ -300,7 +315,10 @@ impl<H: AxVCpuHal> Hypervisor<H> {
         let vm = Arc::new(self.builder.build(slot.id, config, cpu_sets)?);
         let vcpus = vm
             .vcpus()
-            .map(|id| Vcpu::new(Arc::clone(&vm), id, (self.hal)(slot.id, id)))
+            .map(|id| {
+                let exits = self.telemetry.recorder(slot.id, id);
+                Vcpu::new(Arc::clone(&vm), id, (self.hal)(slot.id, id), exits)
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(BuildError::from)?;
         self.live.fetch_add(1, Ordering::AcqRel);
@@ -319,7 +337,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
     /// Has the CPU of a VM's first vCPU start the VM.
     fn send_boot(&self, vm: Arc<Vm>) {
         let mailbox = vm.mailbox(VcpuId::new(0));
-        if let Some(home) = mailbox.map(crate::vm::mailbox::VcpuMailbox::home) {
+        if let Some(home) = mailbox.map(|mailbox| mailbox.home()) {
             self.send(home, Message::Boot(vm));
         }
     }

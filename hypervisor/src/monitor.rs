@@ -4,6 +4,7 @@
 //! while it has no guest loaded and holds no lock.
 
 mod command;
+mod exits;
 mod tables;
 
 use arm_vcpu::AxVCpuHal;
@@ -47,6 +48,11 @@ fn execute<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, command: Command) {
         Command::Vms => tables::vms(hypervisor),
         Command::Vcpus => tables::vcpus(hypervisor),
         Command::Stats => tables::stats(hypervisor),
+        Command::Exits(vm) => {
+            if let Err(error) = exits::print(hypervisor, VmId::new(vm)) {
+                console.print(format_args!("VM {vm}: {error}"));
+            }
+        }
         Command::Mem => tables::mem(hypervisor),
         Command::Irq(vm) => {
             if let Err(error) = tables::irq(hypervisor, VmId::new(vm)) {
@@ -57,6 +63,10 @@ fn execute<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, command: Command) {
         Command::Resume(vm) => tell(vm, hypervisor.resume(VmId::new(vm)), "goes on"),
         Command::Restart(vm) => tell(vm, hypervisor.restart(VmId::new(vm)), "starts anew"),
         Command::Stop(vm) => tell(vm, hypervisor.stop(VmId::new(vm)), "stops"),
+        Command::Trace(on) => match hypervisor.telemetry().set_tracing(on) {
+            Ok(()) => console.print(format_args!("tracing: {}", if on { "on" } else { "off" })),
+            Err(error) => console.print(format_args!("tracing cannot be switched on: {error}")),
+        },
         Command::Log(level) => {
             log::set_max_level(level);
             console.print(format_args!("log level: {level}"));

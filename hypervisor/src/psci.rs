@@ -13,7 +13,7 @@ use crate::smccc::{Answer, Call, NOT_SUPPORTED};
 use crate::vm::Vm;
 use crate::vm::power::{CpuOnError, Start, StopReason};
 
-const VERSION_1_1: u64 = 0x1_0001;
+pub(crate) const VERSION_1_1: u64 = 0x1_0001;
 const SUCCESS: u64 = 0;
 /// No trusted OS that would have to be moved between CPUs.
 const MIGRATION_NOT_REQUIRED: u64 = 2;

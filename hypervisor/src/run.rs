@@ -6,7 +6,7 @@ mod resting;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use arm_vcpu::{AxVCpuHal, VcpuError};
+use arm_vcpu::{Aarch64VCpu, AxVCpuExitReason as Exit, AxVCpuHal, Running, VcpuError};
 use vm_contract::{VcpuId, VmId};
 
 use crate::cpu::{Cpu, PcpuId, PhysicalInterrupt};
@@ -14,6 +14,7 @@ use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
 use crate::sched::{Message, RunQueue};
+use crate::telemetry::Moment;
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::boot::Boot;
 use crate::vm::mailbox::Doing;
@@ -235,25 +236,61 @@ impl<H: AxVCpuHal> Scheduler<H> {
 /// The run loop: enters the guest again and again until an exit ends the turn.
 fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, VcpuError> {
     vcpu.load(cpu)?;
-    let outcome = loop {
-        if vcpu.mailbox().take() {
-            if vcpu.vm().is_stopping() {
-                break Outcome::Off;
-            }
-            if vcpu.vm().is_paused() {
-                break Outcome::Attend;
-            }
-            vcpu.refresh_interrupts(cpu);
-        }
-        let exit = vcpu.arch.run_bound();
-        vcpu.history.record(vcpu.arch.pc(), &exit);
-        match dispatch(cpu, vcpu, exit) {
-            Outcome::Resume => {}
-            outcome => break outcome,
-        }
-    };
-    vcpu.unload(cpu)?;
+    let mut outcome = look_around(cpu, vcpu);
+    let mut loaded = Loaded { cpu, vcpu };
+    while outcome == Outcome::Resume {
+        outcome = Aarch64VCpu::run_for(&mut loaded);
+    }
+    loaded.vcpu.unload(loaded.cpu)?;
     Ok(outcome)
+}
+
+/// A vCPU and the CPU in which it is.
+struct Loaded<'a, C: Cpu> {
+    cpu: &'a mut C,
+    vcpu: &'a mut Vcpu<C::Hal>,
+}
+
+impl<C: Cpu> Running for Loaded<'_, C> {
+    type Hal = C::Hal;
+    type Noted = Moment;
+    type Outcome = Outcome;
+
+    #[inline(always)]
+    fn vcpu(&mut self) -> &mut Aarch64VCpu<C::Hal> {
+        &mut self.vcpu.arch
+    }
+
+    #[inline(always)]
+    fn note(&mut self, pc: u64) -> Moment {
+        Moment::new(self.cpu.glance_at_ticks(), pc)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, began: Moment, exit: Exit) -> Outcome {
+        let outcome = match dispatch(self.cpu, self.vcpu, exit) {
+            Outcome::Resume => look_around(self.cpu, self.vcpu),
+            outcome => outcome,
+        };
+        self.vcpu.end_exit(self.cpu, began);
+        outcome
+    }
+}
+
+/// Sees to what others want of the vCPU before it enters the guest.
+#[inline(always)]
+fn look_around<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
+    if !vcpu.mailbox().take() {
+        return Outcome::Resume;
+    }
+    if vcpu.vm().is_stopping() {
+        return Outcome::Off;
+    }
+    if vcpu.vm().is_paused() {
+        return Outcome::Attend;
+    }
+    vcpu.refresh_interrupts(cpu);
+    Outcome::Resume
 }
 
 #[cfg(test)]

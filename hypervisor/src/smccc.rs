@@ -5,6 +5,7 @@
 //! their values, which the convention allows for every call offered.
 
 use smccc::arch::{SMCCC_ARCH_FEATURES, SMCCC_VERSION};
+use smccc::psci::PSCI_VERSION;
 use vm_contract::VcpuId;
 
 use crate::psci;
@@ -64,11 +65,34 @@ pub enum Answer {
     Stop(StopReason),
 }
 
+/// Answers a call without parameters to a function that only returns a number, and
+/// one to a function of a service that nobody offers: in short, what needs neither the
+/// VM nor more than the function's identifier.
+#[inline(always)]
+#[must_use]
+pub const fn constant(function: u32) -> Option<u64> {
+    /// The bits of the identifier that name the owner of a fast call's service.
+    const OWNER: u32 = 0xbf00_0000;
+    const ARCHITECTURE: u32 = 0x8000_0000;
+    const STANDARD: u32 = 0x8400_0000;
+    const HYPERVISOR: u32 = 0x8500_0000;
+    match function {
+        PSCI_VERSION => Some(psci::VERSION_1_1),
+        SMCCC_VERSION => Some(VERSION_1_2),
+        _ => match function & OWNER {
+            ARCHITECTURE | STANDARD | HYPERVISOR => None,
+            _ => Some(NOT_SUPPORTED),
+        },
+    }
+}
+
 /// Answers a call that `caller` makes.
 #[must_use]
 pub fn answer(vm: &Vm, caller: VcpuId, call: Call) -> Answer {
+    if let Some(value) = constant(call.function) {
+        return Answer::Return(value);
+    }
     match call.function {
-        SMCCC_VERSION => Answer::Return(VERSION_1_2),
         SMCCC_ARCH_FEATURES => Answer::Return(arch_feature(call.arguments[0])),
         PV_TIME_FEATURES => Answer::Return(pv_time_feature(call.arguments[0])),
         PV_TIME_ST => Answer::Return(usize::from(stolen_time_address(caller)) as u64),

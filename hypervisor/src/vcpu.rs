@@ -7,13 +7,14 @@ use arm_vcpu::{
     Aarch64VCpu, AxArchVCpu, AxVCpuHal, CreateConfig, SetupConfig, TimerState, VcpuError,
 };
 use arm_vgic_core::{Folded, Kicks};
+use arm_vgic_v3::SgiRegister;
 use dtb_platform::layout;
-use vm_contract::VcpuId;
+use vm_contract::{IntId, VcpuId};
 
 use crate::cpu::Cpu;
-use crate::history::History;
 use crate::physical_timer::PhysicalTimer;
 use crate::sched::Rest;
+use crate::telemetry::{Moment, Recorder};
 use crate::vm::Vm;
 use crate::vm::bus::WindowHint;
 use crate::vm::mailbox::VcpuMailbox;
@@ -27,11 +28,35 @@ const fn is_asserted(timer: TimerState) -> bool {
     timer.ctl & FIELDS == TimerState::ENABLE | TimerState::ISTATUS
 }
 
+/// Takes the interrupt of the virtual timer back if the guest has stopped or moved the
+/// timer before it saw the interrupt: the wire is low again. Returns the physical
+/// interrupt that is to be deactivated.
+#[inline]
+fn withdraw_timer<H: AxVCpuHal>(
+    arch: &Aarch64VCpu<H>,
+    vgic: &mut Vgic,
+    id: VcpuId,
+) -> Option<IntId> {
+    let timer = layout::TIMER.virt;
+    let is_low = vgic.is_linked_pending(id, timer) && !is_asserted(arch.virtual_timer());
+    is_low.then(|| vgic.lower_linked(id, timer)).flatten()
+}
+
+/// Does what comes of a fold, once the interrupt controller is not locked any more.
+#[inline(never)]
+fn pass_on<C: Cpu>(vm: &Vm, cpu: &mut C, folded: Folded, withdrawn: Option<IntId>) {
+    // If the vCPU itself has to be folded once more, it needs an interrupt like any
+    // other: it has just looked, and would enter the guest first.
+    vm.kick(None, folded.kicks);
+    for physical in folded.deactivate().chain(withdrawn) {
+        cpu.deactivate(physical);
+    }
+}
+
 /// What follows once the list registers have been taken back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterFold {
     Nothing,
-    Flush,
     Save,
 }
 
@@ -41,14 +66,17 @@ pub struct Vcpu<H: AxVCpuHal> {
     pub arch: Aarch64VCpu<H>,
     /// Its EL1 physical timer.
     pub physical_timer: PhysicalTimer,
+    /// The level of its interrupt line.
+    physical_line: bool,
     /// When one of the VM's devices that this vCPU programmed wants to be looked
     /// at, in counter ticks.
     pub alarm: Option<u64>,
     pub(crate) vm: Arc<Vm>,
+    mailbox: Arc<VcpuMailbox>,
     /// The device that the guest used last.
     pub(crate) window: WindowHint,
-    /// The last exits, for reports.
-    pub(crate) history: History,
+    /// What is known about its exits.
+    pub(crate) exits: Recorder,
     id: VcpuId,
     /// When others want the CPU.
     turn_end: Option<u64>,
@@ -59,11 +87,16 @@ pub struct Vcpu<H: AxVCpuHal> {
 }
 
 impl<H: AxVCpuHal> Vcpu<H> {
-    /// Creates vCPU `id` of `vm`, which is off.
+    /// Creates vCPU `id` of `vm`, which is off. Its exits are recorded by `exits`.
     ///
     /// # Errors
     /// [`VcpuError`] if the CPU cannot run it.
-    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H) -> Result<Box<Self>, VcpuError> {
+    ///
+    /// # Panics
+    /// If the VM has no such vCPU.
+    #[expect(clippy::expect_used, reason = "a mistake of the caller")]
+    pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H, exits: Recorder) -> Result<Box<Self>, VcpuError> {
+        let mailbox = vm.mailbox(id).cloned().expect("a vCPU of this VM");
         let facts = vm.vcpu_facts();
         let mpidr = vm
             .affinities()
@@ -87,10 +120,12 @@ impl<H: AxVCpuHal> Vcpu<H> {
         Ok(Box::new(Self {
             arch,
             physical_timer: PhysicalTimer::default(),
+            physical_line: false,
             alarm: None,
             window: WindowHint::default(),
-            history: History::default(),
+            exits,
             vm,
+            mailbox,
             id,
             turn_end: None,
             stolen_before: 0,
@@ -113,22 +148,17 @@ impl<H: AxVCpuHal> Vcpu<H> {
     }
 
     /// Returns the mailbox through which others reach this vCPU.
-    ///
-    /// # Panics
-    /// Never: a vCPU is created from its VM.
     #[inline]
     #[must_use]
-    #[expect(clippy::expect_used, reason = "an invariant of the VM's construction")]
     pub fn mailbox(&self) -> &VcpuMailbox {
-        self.vm
-            .mailbox(self.id)
-            .expect("every vCPU of a VM has a mailbox")
+        &self.mailbox
     }
 
     /// Puts the vCPU at its start, as PSCI wants a CPU to come up.
     pub fn start(&mut self, start: Start) {
         self.arch.reset(start.entry, start.context);
         self.physical_timer = PhysicalTimer::default();
+        self.physical_line = false;
         self.alarm = None;
         self.stolen_before = self.time().usage(0).stolen;
         self.publish_stolen(self.stolen_before);
@@ -150,6 +180,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// [`VcpuError`] if it is loaded already.
     pub fn load<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) -> Result<(), VcpuError> {
         self.arch.bind()?;
+        cpu.ich().trace().clear();
         let id = self.id;
         let timer_in_flight = self.vm.with_vgic(Some(id), |vgic| {
             let in_flight = vgic.link(id, layout::TIMER.virt);
@@ -159,6 +190,10 @@ impl<H: AxVCpuHal> Vcpu<H> {
         // While the guest has the interrupt in hand, the CPU must not signal it.
         if let Some(physical) = timer_in_flight {
             cpu.activate(physical);
+        }
+        if self.exits.is_traced() {
+            let (cpu_id, now) = (cpu.id(), cpu.now_ticks());
+            self.exits.trace_load(cpu_id, cpu.ich().trace(), now);
         }
         Ok(())
     }
@@ -178,7 +213,27 @@ impl<H: AxVCpuHal> Vcpu<H> {
         if let Some(physical) = in_flight {
             cpu.deactivate(physical);
         }
+        if self.exits.is_traced() {
+            let (cpu_id, now) = (cpu.id(), cpu.now_ticks());
+            self.exits.trace_unload(cpu_id, cpu.ich().trace(), now);
+        }
         Ok(())
+    }
+
+    /// Records an exit that is answered.
+    #[inline(always)]
+    pub(crate) fn end_exit<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, began: Moment) {
+        let now = cpu.glance_at_ticks();
+        if self.exits.record(began, now) {
+            self.exits.prepare(cpu.id(), cpu.ich().trace());
+            self.trace_exit(cpu, began, now);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn trace_exit<C: Cpu<Hal = H>>(&self, cpu: &mut C, began: Moment, now: u64) {
+        self.exits.trace_exit(cpu.ich().trace(), began, now);
     }
 
     /// Brings list registers and interrupt controller in step: what the guest
@@ -187,14 +242,21 @@ impl<H: AxVCpuHal> Vcpu<H> {
     #[inline]
     pub fn refresh_interrupts<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) {
         let Self { arch, vm, id, .. } = self;
+        let id = *id;
         for intid in arch.take_injected_interrupts() {
-            vm.with_vgic(Some(*id), |vgic| {
-                let mut kicks = vgic.set_pending(*id, intid);
-                kicks.remove(*id);
+            vm.with_vgic(Some(id), |vgic| {
+                let mut kicks = vgic.set_pending(id, intid);
+                kicks.remove(id);
                 ((), kicks)
             });
         }
-        self.take_back(cpu, AfterFold::Flush);
+        let mut vgic = vm.vgic();
+        let withdrawn = withdraw_timer(arch, &mut vgic, id);
+        let folded = vgic.refresh(id, cpu.ich());
+        drop(vgic);
+        if withdrawn.is_some() || !folded.is_quiet() {
+            pass_on(vm, cpu, folded, withdrawn);
+        }
     }
 
     /// Takes the list registers back into the interrupt controller, before the
@@ -209,35 +271,32 @@ impl<H: AxVCpuHal> Vcpu<H> {
     fn take_back<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, then: AfterFold) {
         let Self { arch, vm, id, .. } = self;
         let id = *id;
-        // If the vCPU has to be folded once more, it needs an interrupt like any
-        // other: it has just looked, and would enter the guest first.
-        let (folded, withdrawn) = vm.with_vgic(None, |vgic| {
-            let folded = match then {
-                AfterFold::Save => vgic.save(id, cpu.ich()),
-                AfterFold::Nothing => {
-                    let folded = vgic.fold(id, cpu.ich());
-                    let high = is_asserted(arch.virtual_timer());
-                    vgic.show_linked_source(id, layout::TIMER.virt, high);
-                    folded
-                }
-                AfterFold::Flush => Folded::default(),
-            };
-            // The guest may have stopped or moved its timer before it saw the
-            // interrupt: the wire is low again.
-            let withdrawn = (vgic.is_linked_pending(id, layout::TIMER.virt)
-                && !is_asserted(arch.virtual_timer()))
-            .then(|| vgic.lower_linked(id, layout::TIMER.virt))
-            .flatten();
-            let folded = match then {
-                AfterFold::Flush => vgic.refresh(id, cpu.ich()),
-                AfterFold::Save | AfterFold::Nothing => folded,
-            };
-            let kicks = folded.kicks;
-            ((folded, withdrawn), kicks)
-        });
-        for physical in folded.deactivate().chain(withdrawn) {
-            cpu.deactivate(physical);
+        let mut vgic = vm.vgic();
+        let folded = match then {
+            AfterFold::Save => vgic.save(id, cpu.ich()),
+            AfterFold::Nothing => {
+                let folded = vgic.fold(id, cpu.ich());
+                let high = is_asserted(arch.virtual_timer());
+                vgic.show_linked_source(id, layout::TIMER.virt, high);
+                folded
+            }
+        };
+        let withdrawn = withdraw_timer(arch, &mut vgic, id);
+        drop(vgic);
+        pass_on(vm, cpu, folded, withdrawn);
+    }
+
+    /// Sends an SGI as a write of `value` to `register` asks for.
+    #[inline(always)]
+    pub fn send_sgi<C: Cpu<Hal = H>>(&self, cpu: &mut C, register: SgiRegister, value: u64) {
+        let id = self.id;
+        let mut vgic = self.vm.vgic();
+        if vgic.send_sgi_again(id, register, value, cpu.ich()) {
+            return;
         }
+        let kicks = vgic.send_sgi(id, register, value);
+        drop(vgic);
+        self.vm.kick(Some(id), kicks);
     }
 
     /// Ends an interrupt at the guest's explicit request, a trapped write to
@@ -259,9 +318,20 @@ impl<H: AxVCpuHal> Vcpu<H> {
         }
     }
 
+    /// Passes the interrupt of the virtual timer on, whose physical one was taken
+    /// while the vCPU was loaded.
+    #[inline(always)]
+    pub fn take_virtual_timer<C: Cpu<Hal = H>>(&self, cpu: &mut C) {
+        let (id, physical) = (self.id, self.vm.vcpu_facts().virtual_timer);
+        let vgic = self.vm.vgic();
+        if !vgic.raise_linked_again(id, layout::TIMER.virt, physical, cpu.ich()) {
+            drop(vgic);
+            self.virtual_timer_fired();
+        }
+    }
+
     /// Records that the virtual timer has expired: its physical interrupt was
     /// taken, or would have been, had the vCPU been loaded.
-    #[inline]
     pub fn virtual_timer_fired(&self) {
         let (id, physical) = (self.id, self.vm.vcpu_facts().virtual_timer);
         self.vm.with_vgic(Some(id), |vgic| {
@@ -273,6 +343,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
     pub fn update_physical_timer(&mut self, now: u64) {
         let id = self.id;
         let asserted = self.physical_timer.is_asserted(now);
+        if core::mem::replace(&mut self.physical_line, asserted) == asserted {
+            return;
+        }
         self.vm.with_vgic(Some(id), |vgic| {
             ((), vgic.set_ppi_level(id, layout::TIMER.phys, asserted))
         });

@@ -35,7 +35,7 @@ pub use lines::Line;
 use crate::console::{Console, GuestSerial};
 use crate::cpu::Machine;
 use crate::loader::Layout;
-use crate::lock::{RankedLock, rank};
+use crate::lock::{RankedGuard, RankedLock, rank};
 use crate::sched::{CpuSet, Cpus, Share};
 use bus::{Bus, DeviceLock};
 use clock::SystemClock;
@@ -86,9 +86,12 @@ struct Member {
     affinity: u64,
     /// The CPUs on which it may run.
     cpus: CpuSet,
-    mailbox: VcpuMailbox,
+    mailbox: Arc<VcpuMailbox>,
     time: CpuTime,
 }
+
+/// A VM's interrupt controller, locked.
+pub type VgicGuard<'a> = RankedGuard<'a, Vgic, { rank::VGIC }>;
 
 /// Why the vCPUs of a VM must leave the guest: `Vm::halt`.
 mod halt {
@@ -217,7 +220,7 @@ impl Vm {
     /// Returns the mailbox of a vCPU.
     #[inline]
     #[must_use]
-    pub fn mailbox(&self, vcpu: VcpuId) -> Option<&VcpuMailbox> {
+    pub fn mailbox(&self, vcpu: VcpuId) -> Option<&Arc<VcpuMailbox>> {
         self.members.get(vcpu.index()).map(|member| &member.mailbox)
     }
 
@@ -234,6 +237,29 @@ impl Vm {
         self.members.get(vcpu.index()).map(|member| &member.time)
     }
 
+    /// Returns the interrupt controller, for work after which nobody has to be told of
+    /// anything, or whose kicks are passed on to [`kick`](Self::kick).
+    #[inline]
+    pub fn vgic(&self) -> VgicGuard<'_> {
+        self.vgic.lock()
+    }
+
+    /// Calls the vCPUs that must take note of a change of the interrupt controller,
+    /// which is not locked any more. See [`with_vgic`](Self::with_vgic) for `current`.
+    #[inline]
+    pub fn kick(&self, current: Option<VcpuId>, kicks: Kicks) {
+        if !kicks.is_empty() {
+            self.kick_all(current, &kicks);
+        }
+    }
+
+    #[inline(never)]
+    fn kick_all(&self, current: Option<VcpuId>, kicks: &Kicks) {
+        for vcpu in kicks.iter() {
+            self.call(vcpu, current);
+        }
+    }
+
     /// Works on the interrupt controller. `work` returns which vCPUs have to be
     /// told; they are, once the controller is unlocked. `current` is the vCPU on
     /// whose behalf this CPU acts: it needs no physical interrupt.
@@ -244,11 +270,7 @@ impl Vm {
         work: impl FnOnce(&mut Vgic) -> (R, Kicks),
     ) -> R {
         let (result, kicks) = work(&mut self.vgic.lock());
-        if !kicks.is_empty() {
-            for vcpu in kicks.iter() {
-                self.call(vcpu, current);
-            }
-        }
+        self.kick(current, kicks);
         result
     }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod top;
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
@@ -11,7 +12,8 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
 
-pub(crate) use bench::{Bench, BootOptions};
+pub(crate) use bench::{Bench, BootOptions, ExitsOptions, ScaleOptions};
+pub(crate) use top::TopOptions;
 
 /// Builds, runs, tests and checks Armature.
 #[derive(Debug, Parser)]
@@ -31,6 +33,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a guest on the hypervisor in QEMU
     Qemu(Box<QemuOptions>),
+    /// Show how often the vCPUs of a machine that `qemu` runs leave their guests
+    Top(TopOptions),
     /// Check formats, lints, documentation and the repository's own rules
     Check(CheckOptions),
     /// Run the host tests, some of them in Miri as well, and the tests in QEMU
@@ -159,6 +163,13 @@ pub(crate) struct QemuOptions {
         default_missing_value = "0"
     )]
     pub(crate) count_instructions: Option<usize>,
+
+    /// Trace the run, and write it to this file for Perfetto or chrome://tracing
+    ///
+    /// Every exit of a vCPU with its reason and duration, every interrupt that is
+    /// injected, every turn of a vCPU on a CPU; see docs/telemetry.md.
+    #[arg(long, value_name = "FILE.json", conflicts_with = "bare")]
+    pub(crate) trace: Option<PathBuf>,
 
     /// Run this shell command in the guest and exit with its status
     ///

@@ -1,4 +1,4 @@
-//! `cargo xtask`: builds, runs, tests and checks Armature.
+//! `cargo xtask`: builds, runs, tests, checks and measures Armature.
 //!
 //! This file holds the command line and nothing else; each command lives in
 //! the module that bears its name.
@@ -9,6 +9,7 @@ mod cli;
 mod guest;
 mod image;
 mod run;
+mod telemetry;
 mod test;
 mod toolchain;
 mod vms;
@@ -35,6 +36,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Qemu(options) => run::qemu_command(&workspace, *options),
         Command::Check(options) => check::check_command(&workspace, &options),
+        Command::Top(options) => telemetry::top::top_command(&workspace, &options),
         Command::Test(options) => test::test_command(&workspace, &options),
         Command::Bench(bench) => bench::bench_command(&workspace, bench),
     }

@@ -1,11 +1,13 @@
 //! `cargo xtask qemu`: runs guests on the hypervisor in QEMU.
 
 pub(crate) mod console;
+pub(crate) mod dialogue;
 mod domains;
 pub(crate) mod exec;
 pub(crate) mod instructions;
 mod log;
 pub(crate) mod modes;
+pub(crate) mod monitor;
 mod placement;
 mod prepare;
 mod qemu;
@@ -15,13 +17,18 @@ pub(crate) mod session;
 pub(crate) mod spec;
 mod terminal;
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::QemuOptions;
 use crate::guest::Guests;
+use crate::telemetry::chrome;
+use crate::telemetry::tracer::Trace;
 use crate::workspace::Workspace;
 use exec::Execution;
 use instructions::Counting;
@@ -58,6 +65,7 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     let timeout = options.timeout.map(Duration::from_secs);
     let verbose = options.verbose;
     let functions = options.count_instructions.unwrap_or(0);
+    let trace = options.trace.clone();
     let execution = options.exec.as_deref().map(|_| Execution::new());
     let spec = modes::machine(&Guests::new(workspace), options, execution.as_ref())?;
     // Input that is no terminal waits for the shell, or the kernel drops it.
@@ -84,9 +92,11 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     if let Some(counting) = session.counting() {
         report(counting, functions)?;
     }
+    let traced = trace.zip(session.take_trace());
+    let written = traced.map_or(Ok(()), |(file, trace)| write_trace(&trace?, &file));
     let problem = match (&outcome, status) {
-        (Outcome::PoweredOff, Some(status)) => return Ok(status),
-        (Outcome::Left, _) => return Ok(0),
+        (Outcome::PoweredOff, Some(status)) => return written.map(|()| status),
+        (Outcome::Left, _) => return written.map(|()| 0),
         (Outcome::PoweredOff, None) => "the guest powered off before the command ended".to_owned(),
         (outcome, _) => outcome.to_string(),
     };
@@ -94,6 +104,10 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
         eprintln!("{}", session.last_words());
     } else if !session.complaints().is_empty() {
         eprintln!("{}", session.complaints());
+    }
+    // Why the run failed matters more.
+    if let Err(error) = written {
+        eprintln!("xtask: {error:#}");
     }
     eprintln!(
         "error: {problem}; the whole console is in {}",
@@ -104,6 +118,22 @@ fn run(workspace: &Workspace, options: QemuOptions, failure: u8) -> Result<u8> {
     } else {
         failure
     })
+}
+
+/// Writes what was traced, and tells what is missing of it.
+fn write_trace(trace: &Trace, path: &Path) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        chrome::write(trace, &mut file)?;
+        file.flush()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    let (events, lost) = (trace.events.len(), trace.lost.iter().sum::<u64>());
+    eprintln!("xtask: {events} events are in {}", path.display());
+    if lost > 0 {
+        eprintln!("xtask: {lost} events came too fast and are lost");
+    }
+    Ok(())
 }
 
 /// Tells how many instructions were the hypervisor's, and which of its

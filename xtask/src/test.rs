@@ -1,8 +1,8 @@
 //! `cargo xtask test`: the host tests, some of them in Miri, then the tests in QEMU.
 
+mod bench;
 mod consoles;
 mod context;
-mod dialogue;
 mod fairness;
 mod firmware;
 mod gic;
@@ -12,12 +12,12 @@ mod images;
 mod linux;
 mod lives;
 mod miri;
-mod monitor;
 mod outcome;
 mod refusals;
 mod sharing;
 mod storm;
 mod suite;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -25,6 +25,7 @@ use anyhow::{Result, ensure};
 
 use crate::cli::TestOptions;
 use crate::run::spec::Mode;
+use crate::run::{dialogue, monitor};
 use crate::workspace::Workspace;
 use suite::{Context, Test};
 
@@ -86,6 +87,7 @@ pub(crate) fn test_command(workspace: &Workspace, options: &TestOptions) -> Resu
 fn all(context: &Context<'_>) -> Vec<Test> {
     let mut tests = images::tests(context);
     tests.extend(gic::tests());
+    tests.extend(bench::tests());
     tests.extend(outcome::tests());
     tests.extend(refusals::tests());
     tests.extend(firmware::tests());
@@ -96,6 +98,7 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     tests.extend(sharing::tests());
     tests.extend(consoles::tests());
     tests.extend(idle::tests());
+    tests.extend(telemetry::tests());
     tests.extend(storm::tests());
     tests
 }

@@ -11,6 +11,9 @@ use serde::Deserialize;
 /// The target that everything below the hypervisor's own EL2 code is built for.
 pub(crate) const EL2_TARGET: &str = "aarch64-unknown-none-softfloat";
 
+/// The package whose programs are the bare-metal guests.
+pub(crate) const GUESTS: &str = "test-guests";
+
 /// This repository as cargo describes it.
 #[derive(Debug)]
 pub(crate) struct Workspace {
@@ -135,6 +138,12 @@ impl Workspace {
             bail!("{package} does not build for {EL2_TARGET}; the compiler's messages are above");
         }
         Ok(self.target().join(EL2_TARGET).join("release"))
+    }
+
+    /// Builds one of the bare-metal guests and returns its file.
+    pub(crate) fn build_guest(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.build_for_target(GUESTS, &["--bin", name])?;
+        Ok(directory.join(name))
     }
 
     /// Builds `package` for this host, in the release profile, and returns the

@@ -129,6 +129,11 @@ pub(crate) fn shown(ids: &IdRegisters) -> CpuFeatures {
     CpuFeatures::detect(|register| ids.read(register).unwrap_or(0))
 }
 
+/// Tells whether a guest finds the GIC's system registers in `ids`.
+pub(crate) fn shows_gic_registers(ids: &IdRegisters) -> bool {
+    shown(ids).contains(CpuFeatures::GIC_SYSTEM_REGISTERS)
+}
+
 fn gather(base: u64, optional: &[(CpuFeatures, CpuFeatures, u64)]) -> u64 {
     optional
         .iter()

@@ -28,7 +28,7 @@ mod switch;
 pub use registers::read_id_register;
 pub use switch::VectorTable;
 #[doc(hidden)]
-pub use switch::{FRAME_ELR, SAVED_FRAME, SAVED_GUEST_X0, SAVED_SIZE, SAVED_X19};
+pub use switch::{FRAME_ELR, SAVED_FRAME, SAVED_GUEST_X0, SAVED_RESUME, SAVED_SIZE};
 
 /// TCR_EL1.EPD0 and EPD1: a TLB miss of stage 1 faults instead of starting a
 /// walk.

@@ -10,6 +10,7 @@ mod access;
 mod fault;
 pub(crate) mod syndrome;
 
+use access::DataAccess;
 pub use access::{LoadTarget, MmioRead, MmioWrite, UndecodedAccess};
 pub use fault::{CacheMaintenance, ExternalAbort, FaultKind, Stage2Fault};
 use syndrome::class;
@@ -209,35 +210,142 @@ pub enum AxVCpuExitReason {
 /// assert_eq!(usize::from(write.address()), 0x0900_0000);
 /// assert_eq!((write.width().bytes(), write.value()), (1, 0x41));
 /// ```
-// Inlined all the way into the caller, whose match then works on registers: no
-// reason is put together in memory first.
-#[inline(always)]
+#[inline]
 pub fn decode(exit: &RawExit, frame: &TrapFrame) -> AxVCpuExitReason {
-    match exit {
-        RawExit::Synchronous(syndrome) => decode_synchronous(*syndrome, frame),
-        RawExit::Irq => AxVCpuExitReason::ExternalInterrupt,
-        RawExit::Fiq => AxVCpuExitReason::FastInterrupt,
-        RawExit::SError { esr } => AxVCpuExitReason::SError { esr: *esr },
+    struct Whole<'a>(&'a TrapFrame);
+
+    impl Taker for Whole<'_> {
+        type Outcome = AxVCpuExitReason;
+
+        #[inline(always)]
+        fn gpr(&mut self, index: usize) -> u64 {
+            self.0.gpr(index)
+        }
+
+        #[inline(always)]
+        fn take(&mut self, reason: AxVCpuExitReason) -> AxVCpuExitReason {
+            reason
+        }
+    }
+
+    decode_for(&mut Whole(frame), exit)
+}
+
+/// Who wants to know what an exit means. Methods, and no closures, so that they can ask
+/// to be inlined.
+pub(crate) trait Taker {
+    /// What becomes of it.
+    type Outcome;
+
+    /// Returns a general register of the guest.
+    fn gpr(&mut self, index: usize) -> u64;
+
+    /// Takes the reason.
+    fn take(&mut self, reason: AxVCpuExitReason) -> Self::Outcome;
+}
+
+/// As [`decode`], and hands the reason to `taker`: inlined for each of the frequent
+/// ones, so that these are told apart once only, and never put together in memory.
+#[inline(always)]
+pub(crate) fn decode_for<T: Taker>(taker: &mut T, exit: &RawExit) -> T::Outcome {
+    let syndrome = match exit {
+        RawExit::Synchronous(syndrome) => syndrome,
+        RawExit::Irq => return taker.take(AxVCpuExitReason::ExternalInterrupt),
+        _ => return taker.take(decode_asynchronous(exit)),
+    };
+    let esr = syndrome.esr;
+    match syndrome.class() {
+        class::HVC64 => taker.take(AxVCpuExitReason::Hypercall {
+            immediate: immediate(esr),
+        }),
+        class::DATA_ABORT if is_usual(esr) || is_described(esr) => {
+            let address = syndrome.fault_address(syndrome.far);
+            match access::data_access(esr, syndrome.far, address, |n| taker.gpr(n)) {
+                DataAccess::Read(read) => taker.take(AxVCpuExitReason::MmioRead(read)),
+                DataAccess::Write(write) => taker.take(AxVCpuExitReason::MmioWrite(write)),
+            }
+        }
+        class::SYSTEM_REGISTER => {
+            // The ISS lies within the low 32 bits, Rt within five.
+            let register = SystemRegister::from_iss((esr & 0xFFFF_FFFF) as u32);
+            let rt = (esr >> 5 & 0x1F) as u8;
+            if esr & 1 == 0 {
+                let value = taker.gpr(rt.into());
+                let write = SystemRegisterWrite { register, value };
+                taker.take(AxVCpuExitReason::SystemRegisterWrite(write))
+            } else {
+                let read = SystemRegisterRead {
+                    register,
+                    target: rt,
+                };
+                taker.take(AxVCpuExitReason::SystemRegisterRead(read))
+            }
+        }
+        class::WFX if esr & 0b11 == 0b00 => taker.take(AxVCpuExitReason::WaitForInterrupt),
+        _ => taker.take(decode_rare(syndrome)),
     }
 }
 
+/// The low sixteen bits of the ISS.
 #[inline(always)]
-fn decode_synchronous(syndrome: Syndrome, frame: &TrapFrame) -> AxVCpuExitReason {
+const fn immediate(esr: u64) -> u16 {
+    (esr & 0xFFFF) as u16
+}
+
+/// Tells the same as [`is_described`] by a look at all the fields at once. Overlooks the
+/// translation fault of level -1.
+#[inline(always)]
+const fn is_usual(esr: u64) -> bool {
+    const LEVELS_0_TO_3: u64 = 0b00_0100;
+    let fields = syndrome::ISV | syndrome::CM | syndrome::S1PTW | syndrome::FAULT_STATUS & !0b11;
+    esr & fields == syndrome::ISV | LEVELS_0_TO_3
+}
+
+/// Tells whether a data abort is a load or store where nothing is mapped, of which the
+/// syndrome says all.
+#[inline(always)]
+const fn is_described(esr: u64) -> bool {
+    is_access(esr) && esr & syndrome::ISV != 0
+}
+
+/// Tells whether a data abort is a load or store where nothing is mapped.
+#[inline(always)]
+const fn is_access(esr: u64) -> bool {
+    syndrome::is_translation_fault(esr & syndrome::FAULT_STATUS)
+        && esr & (syndrome::CM | syndrome::S1PTW) == 0
+}
+
+#[cold]
+#[inline(never)]
+fn decode_asynchronous(exit: &RawExit) -> AxVCpuExitReason {
+    match exit {
+        RawExit::SError { esr } => AxVCpuExitReason::SError { esr: *esr },
+        _ => AxVCpuExitReason::FastInterrupt,
+    }
+}
+
+/// Reads the syndromes that are not frequent.
+#[cold]
+#[inline(never)]
+fn decode_rare(syndrome: &Syndrome) -> AxVCpuExitReason {
     let esr = syndrome.esr;
-    // The low sixteen bits of the ISS.
-    let immediate = (esr & 0xFFFF) as u16;
     match syndrome.class() {
-        class::HVC64 => AxVCpuExitReason::Hypercall { immediate },
-        class::DATA_ABORT => decode_data_abort(syndrome, frame),
-        class::SYSTEM_REGISTER => decode_system_register(esr, frame),
-        class::WFX if esr & 0b11 == 0b00 => AxVCpuExitReason::WaitForInterrupt,
+        class::DATA_ABORT if is_access(esr) => {
+            AxVCpuExitReason::UndecodedAccess(UndecodedAccess::new(
+                syndrome.fault_address(syndrome.far),
+                syndrome.far,
+                esr & syndrome::WNR != 0,
+            ))
+        }
+        class::DATA_ABORT | class::INSTRUCTION_ABORT => decode_other_abort(*syndrome),
         class::WFX => AxVCpuExitReason::WaitForEvent,
-        class::SMC64 => AxVCpuExitReason::SecureMonitorCall { immediate },
-        class::INSTRUCTION_ABORT => decode_other_abort(syndrome),
+        class::SMC64 => AxVCpuExitReason::SecureMonitorCall {
+            immediate: immediate(esr),
+        },
         class::SERROR => AxVCpuExitReason::SError { esr },
         class::ILLEGAL_STATE => AxVCpuExitReason::Injected(Exception::IllegalState),
         class::DATA_ABORT_SAME | class::INSTRUCTION_ABORT_SAME => {
-            AxVCpuExitReason::HypervisorFault(syndrome)
+            AxVCpuExitReason::HypervisorFault(*syndrome)
         }
         // FP, SVE, SME, debug, PAuth, LD64B, AArch32's coprocessor accesses
         // and calls, and whatever Arm has added since.
@@ -245,25 +353,6 @@ fn decode_synchronous(syndrome: Syndrome, frame: &TrapFrame) -> AxVCpuExitReason
     }
 }
 
-#[inline(always)]
-fn decode_data_abort(syndrome: Syndrome, frame: &TrapFrame) -> AxVCpuExitReason {
-    let esr = syndrome.esr;
-    let is_access = syndrome::is_translation_fault(esr & syndrome::FAULT_STATUS)
-        && esr & (syndrome::CM | syndrome::S1PTW) == 0;
-    if is_access {
-        access::data_access(
-            esr,
-            syndrome.far,
-            syndrome.fault_address(syndrome.far),
-            frame,
-        )
-        .into()
-    } else {
-        decode_other_abort(syndrome)
-    }
-}
-
-#[cold]
 fn decode_other_abort(syndrome: Syndrome) -> AxVCpuExitReason {
     let esr = syndrome.esr;
     let status = esr & syndrome::FAULT_STATUS;
@@ -280,22 +369,4 @@ fn decode_other_abort(syndrome: Syndrome) -> AxVCpuExitReason {
         });
     }
     AxVCpuExitReason::Stage2Fault(Stage2Fault::new(&syndrome))
-}
-
-#[inline(always)]
-fn decode_system_register(esr: u64, frame: &TrapFrame) -> AxVCpuExitReason {
-    // The ISS lies within the low 32 bits, Rt within five.
-    let register = SystemRegister::from_iss((esr & 0xFFFF_FFFF) as u32);
-    let rt = (esr >> 5 & 0x1F) as u8;
-    if esr & 1 == 0 {
-        AxVCpuExitReason::SystemRegisterWrite(SystemRegisterWrite {
-            register,
-            value: frame.gpr(usize::from(rt)),
-        })
-    } else {
-        AxVCpuExitReason::SystemRegisterRead(SystemRegisterRead {
-            register,
-            target: rt,
-        })
-    }
 }

@@ -54,6 +54,14 @@ impl TrapFrame {
     #[inline]
     pub fn step(&mut self, length: u64) {
         self.elr = self.elr.wrapping_add(length);
+        if self.spsr & (SPSR_AARCH32 | SPSR_SS | SPSR_BTYPE) != 0 {
+            self.step_state();
+        }
+    }
+
+    /// Does to PSTATE what a step does, if it does anything.
+    #[cold]
+    fn step_state(&mut self) {
         if self.spsr & SPSR_AARCH32 == 0 {
             self.spsr &= !(SPSR_SS | SPSR_BTYPE);
         } else {
@@ -61,7 +69,6 @@ impl TrapFrame {
         }
     }
 
-    #[cold]
     fn step_aarch32(&mut self) {
         self.elr &= 0xFFFF_FFFF;
         self.spsr &= !SPSR_SS;

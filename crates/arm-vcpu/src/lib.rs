@@ -52,4 +52,4 @@ pub use hal::{AxPerCpuHal, AxVCpuHal, El2Register};
 pub use id_registers::IdRegisters;
 pub use percpu::Aarch64PerCpu;
 pub use sysreg::SystemRegister;
-pub use vcpu::{Aarch64VCpu, CreateConfig, SetupConfig};
+pub use vcpu::{Aarch64VCpu, CreateConfig, Running, SetupConfig};

@@ -3,7 +3,7 @@
 use vm_contract::{GuestPhysAddr, HostPhysAddr, IntId, VcpuId, VmId};
 
 use crate::controls;
-use crate::exit::decode;
+use crate::exit::{Taker, decode_for};
 use crate::interrupt_set::InterruptSet;
 use crate::{
     AxArchVCpu, AxVCpuExitReason, AxVCpuHal, GuestSystemRegisters, IdRegisters, LiveRegister,
@@ -63,6 +63,8 @@ enum Phase {
     Created,
     Ready,
     Bound,
+    /// Bound, and within an access that has more than one part.
+    Midway,
 }
 
 /// A virtual CPU of AArch64.
@@ -81,7 +83,74 @@ pub struct Aarch64VCpu<H> {
     vm: VmId,
     id: VcpuId,
     ids: IdRegisters,
+    /// `ids` shows the GIC's system registers.
+    has_gic_registers: bool,
     registers: GuestSystemRegisters,
+}
+
+/// A vCPU in the hands of a run loop. Implementations want `#[inline(always)]` on all
+/// methods.
+pub trait Running {
+    /// The hardware in which it runs.
+    type Hal: AxVCpuHal;
+    /// What is noted at an exit before its reason is known.
+    type Noted: Copy;
+    /// What becomes of the vCPU after an exit.
+    type Outcome;
+
+    /// Returns the vCPU.
+    fn vcpu(&mut self) -> &mut Aarch64VCpu<Self::Hal>;
+
+    /// Notes that the guest has stopped at `pc`.
+    fn note(&mut self, pc: u64) -> Self::Noted;
+
+    /// Answers an exit.
+    fn answer(&mut self, noted: Self::Noted, reason: AxVCpuExitReason) -> Self::Outcome;
+}
+
+/// A vCPU whose owner gets the reasons.
+struct Alone<'a, H>(&'a mut Aarch64VCpu<H>);
+
+impl<H: AxVCpuHal> Running for Alone<'_, H> {
+    type Hal = H;
+    type Noted = ();
+    type Outcome = AxVCpuExitReason;
+
+    #[inline(always)]
+    fn vcpu(&mut self) -> &mut Aarch64VCpu<H> {
+        self.0
+    }
+
+    #[inline(always)]
+    fn note(&mut self, _pc: u64) {}
+
+    #[inline(always)]
+    fn answer(&mut self, (): (), reason: AxVCpuExitReason) -> AxVCpuExitReason {
+        reason
+    }
+}
+
+/// Injects what the guest does not have, and passes the rest on.
+struct Answerer<'a, R: Running> {
+    running: &'a mut R,
+    noted: R::Noted,
+}
+
+impl<R: Running> Taker for Answerer<'_, R> {
+    type Outcome = R::Outcome;
+
+    #[inline(always)]
+    fn gpr(&mut self, index: usize) -> u64 {
+        self.running.vcpu().gpr(index)
+    }
+
+    #[inline(always)]
+    fn take(&mut self, reason: AxVCpuExitReason) -> R::Outcome {
+        if let AxVCpuExitReason::Injected(exception) = reason {
+            self.running.vcpu().inject(exception);
+        }
+        self.running.answer(self.noted, reason)
+    }
 }
 
 impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
@@ -102,6 +171,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
             hal: config.hal,
             vm,
             id: vcpu,
+            has_gic_registers: controls::shows_gic_registers(&ids),
             ids,
             registers,
         })
@@ -128,6 +198,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
         self.require_unbound()?;
         let kept = self.registers.controls;
         self.ids = config.id_registers;
+        self.has_gic_registers = controls::shows_gic_registers(&self.ids);
         self.registers = GuestSystemRegisters::new(self.hal.features(), &self.ids);
         let controls = &mut self.registers.controls;
         controls.vmpidr = kept.vmpidr;
@@ -145,26 +216,29 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 
     #[inline]
     fn run(&mut self) -> Result<AxVCpuExitReason, VcpuError> {
-        if self.phase != Phase::Bound {
+        if !self.is_bound() {
             return Err(VcpuError::NotBound);
         }
-        Ok(self.run_bound())
+        Ok(Self::run_for(&mut Alone(self)))
     }
 
     fn bind(&mut self) -> Result<(), VcpuError> {
         match self.phase {
             Phase::Created => Err(VcpuError::NotSetUp),
-            Phase::Bound => Err(VcpuError::Bound),
+            Phase::Bound | Phase::Midway => Err(VcpuError::Bound),
             Phase::Ready => {
                 self.hal.load(&self.registers);
-                self.phase = Phase::Bound;
+                self.phase = match self.plan {
+                    None => Phase::Bound,
+                    Some(_) => Phase::Midway,
+                };
                 Ok(())
             }
         }
     }
 
     fn unbind(&mut self) -> Result<(), VcpuError> {
-        if self.phase != Phase::Bound {
+        if !self.is_bound() {
             return Err(VcpuError::NotBound);
         }
         self.hal.save(&mut self.registers);
@@ -192,29 +266,48 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
 }
 
 impl<H: AxVCpuHal> Aarch64VCpu<H> {
-    /// Runs the guest to its next exit, as [`run`](AxArchVCpu::run) does. Without
-    /// a `Result` around it the reason need not be moved once more: for a run
-    /// loop that has just bound the vCPU itself.
+    /// Runs the guest of `running` to its next exit and has that answered. This is
+    /// [`run`](AxArchVCpu::run) for the loop of a hypervisor: the answer, a match of the
+    /// reason, is inlined at each of the frequent ones, where the reason is known.
     ///
     /// # Panics
     /// If the vCPU is not bound.
-    // Inlined into the one loop that calls it, where the reason is matched at
-    // once, so that it need not be put together in memory first.
     #[inline(always)]
-    pub fn run_bound(&mut self) -> AxVCpuExitReason {
-        assert!(self.phase == Phase::Bound, "only a bound vCPU runs");
-        if let Some(plan) = &self.plan {
-            return plan.next_access();
+    pub fn run_for<R: Running<Hal = H>>(running: &mut R) -> R::Outcome {
+        let this = running.vcpu();
+        if this.phase != Phase::Bound {
+            let (pc, part) = (this.pc(), this.next_part());
+            let noted = running.note(pc);
+            return running.answer(noted, part);
         }
-        let exit = self.hal.enter(&mut self.frame);
+        let exit = this.hal.enter(&mut this.frame);
         if let RawExit::Synchronous(syndrome) = &exit {
-            self.esr = syndrome.esr;
+            this.esr = syndrome.esr;
         }
-        let reason = decode(&exit, &self.frame);
-        if let AxVCpuExitReason::Injected(exception) = reason {
-            self.inject(exception);
+        let pc = this.pc();
+        let noted = running.note(pc);
+        decode_for(&mut Answerer { running, noted }, &exit)
+    }
+
+    /// Returns the next part of the access that the guest is in.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::expect_used, reason = "as documented")]
+    fn next_part(&self) -> AxVCpuExitReason {
+        let plan = self.plan.as_ref().filter(|_| self.is_bound());
+        plan.expect("only a bound vCPU runs").next_access()
+    }
+
+    /// Has nothing more of an access to do.
+    #[inline]
+    fn drop_plan(&mut self) {
+        self.plan = None;
+        if self.phase == Phase::Midway {
+            self.phase = Phase::Bound;
         }
-        reason
     }
 
     /// Returns which vCPU of its VM this is.
@@ -235,7 +328,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     #[inline]
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        self.phase == Phase::Bound
+        matches!(self.phase, Phase::Bound | Phase::Midway)
     }
 
     /// Returns what the guest reads as MPIDR_EL1.
@@ -302,7 +395,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
             ..TrapFrame::default()
         };
         self.frame.set_gpr(0, x0);
-        self.plan = None;
+        self.drop_plan();
         self.interrupts = InterruptSet::default();
         self.keep_live_controls();
         self.registers.reset();

@@ -43,6 +43,7 @@ pub(crate) struct Groups {
 impl Groups {
     /// Returns those of 32 interrupts whose group, given as one bit each, is
     /// enabled.
+    #[inline]
     fn enabled(self, group: u32) -> u32 {
         (group & self.group1) | (!group & self.group0)
     }

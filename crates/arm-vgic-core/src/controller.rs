@@ -162,6 +162,7 @@ impl Controller {
     /// registers of the asking vCPU must have been folded. What others hold reads as
     /// it was last known: see [`look_again`](Self::look_again).
     #[must_use]
+    #[inline]
     pub fn read_register(&self, vcpu: VcpuId, register: IrqRegister, width: Width) -> u64 {
         let bank = match register.bank().checked_sub(1) {
             None => self.vcpus.get(vcpu.index()).map(|one| &one.bank),
@@ -202,6 +203,7 @@ impl Controller {
     /// other banks the shared one. Of those that do not exist, and of the
     /// configuration of SGIs, nothing changes. The rest as for
     /// [`read_register`](Self::read_register).
+    #[inline]
     pub fn write_register(
         &mut self,
         vcpu: VcpuId,
@@ -246,6 +248,7 @@ impl Controller {
 
     /// Writes a register of SPIs. Tells whether physical interrupts wait to be
     /// deactivated now.
+    #[inline]
     fn write_shared(
         &mut self,
         index: usize,
@@ -276,6 +279,9 @@ impl Controller {
             return false;
         }
         spis.hold_at_target(spis.bank.active & !active_before);
+        if !ends && touched & spis.alive() == 0 {
+            return false;
+        }
         let released = ends && spis.release(touched);
         if released {
             self.released |= 1 << index;

@@ -32,6 +32,8 @@ pub(crate) struct CpuInterface {
     pub(crate) occupied: u16,
     /// What is in the list registers as last written or read.
     pub(crate) lrs: [ListRegister; MAX_LRS],
+    /// The list register that an SGI or PPI was put into last.
+    pub(crate) slots: [u8; 32],
     pub(crate) hcr: u64,
     pub(crate) vmcr: u64,
     pub(crate) ap0r: [u64; MAX_APRS],
@@ -52,6 +54,7 @@ impl CpuInterface {
             listed: 0,
             occupied: 0,
             lrs: [ListRegister::EMPTY; MAX_LRS],
+            slots: [0; 32],
             hcr: 0,
             // A binary point below the minimum becomes the minimum.
             vmcr: if gicv2 { 0 } else { vmcr::VFIQEN },

@@ -102,7 +102,12 @@ fn fill(
             bank.hand_out(number, intid, groups, &one.interface)
         }
     };
-    one.interface.put(entry, ich);
+    let slot = one.interface.put(entry, ich);
+    if word_of(intid) == 0
+        && let Some(place) = one.interface.slots.get_mut(number as usize)
+    {
+        *place = slot;
+    }
 }
 
 impl CpuInterface {
@@ -111,18 +116,20 @@ impl CpuInterface {
         (u16::MAX >> (16 - self.lr_count)) & !self.listed
     }
 
-    /// Brings the first free list register to `value`.
-    fn put(&mut self, value: ListRegister, ich: &mut impl IchRegs) {
-        let n = self.free().trailing_zeros();
-        let Some(shadow) = self.lrs.get_mut(n as usize) else {
-            return;
+    /// Brings the first free list register to `value`. Returns which that is.
+    fn put(&mut self, value: ListRegister, ich: &mut impl IchRegs) -> u8 {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 16")]
+        let n = self.free().trailing_zeros() as u8;
+        let Some(shadow) = self.lrs.get_mut(usize::from(n)) else {
+            return n;
         };
         if *shadow != value || self.occupied >> n & 1 == 0 {
             *shadow = value;
-            ich.write_lr(n as usize, value);
+            ich.write_lr(n.into(), value);
         }
         self.listed |= 1 << n;
         self.occupied |= 1 << n;
+        n
     }
 
     /// Empties the list registers that hold nothing of ours and brings

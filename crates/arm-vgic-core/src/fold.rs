@@ -25,6 +25,13 @@ pub struct Folded {
 }
 
 impl Folded {
+    /// Tells whether nobody has to do anything.
+    #[inline]
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.deactivate == 0 && self.kicks.is_empty()
+    }
+
     /// Returns the physical interrupts that the caller must deactivate
     /// (ICC_DIR_EL1) on this CPU: the guest has ended the virtual ones, but not
     /// through a list register that would have done it.

@@ -66,6 +66,7 @@ impl IrqRegister {
     /// Decodes an offset, or returns `None` if none of these registers lies
     /// there.
     #[must_use]
+    #[inline]
     pub fn decode(offset: u64) -> Option<Self> {
         // All these offsets are below 4 KiB.
         let offset = u32::try_from(offset).ok()?;
@@ -106,6 +107,7 @@ impl IrqRegister {
 
     /// Returns the number of the bank that the register describes.
     #[must_use]
+    #[inline]
     pub const fn bank(self) -> usize {
         match self {
             Self::Bits { bank, .. } | Self::Priority { bank, .. } | Self::Config { bank, .. } => {
@@ -117,6 +119,7 @@ impl IrqRegister {
     /// Tells whether the register shows or changes state that the guest changes
     /// behind our back while it is in a list register: pending and active.
     #[must_use]
+    #[inline]
     pub const fn is_live_state(self) -> bool {
         matches!(
             self,
@@ -135,6 +138,7 @@ impl IrqRegister {
     ///
     /// # Errors
     /// [`AccessError::InvalidWidth`] for all others.
+    #[inline]
     pub fn check_width(self, width: Width) -> Result<(), AccessError> {
         match (self, width) {
             (_, Width::Word) | (Self::Priority { .. }, Width::Byte) => Ok(()),
@@ -143,6 +147,7 @@ impl IrqRegister {
     }
 
     /// Reads the register, whose width has been checked, for `bank`.
+    #[inline]
     pub(crate) fn read(self, bank: &Bank, width: Width) -> u64 {
         match self {
             Self::Bits { register, .. } => bank.read(register).into(),
@@ -161,6 +166,7 @@ impl IrqRegister {
     /// Writes the register, whose width has been checked. Only interrupts in
     /// `valid` exist, only priority bits in `priority_mask` are implemented.
     /// Returns the interrupts whose list register may be wrong now.
+    #[inline]
     pub(crate) fn write(
         self,
         bank: &mut Bank,

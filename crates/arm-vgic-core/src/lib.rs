@@ -44,11 +44,13 @@ mod list_register;
 mod lpi;
 mod overflow;
 mod private;
+mod refill;
 mod refresh;
 mod regs;
 mod sgi;
 mod shared;
 mod spi;
+mod spi_setup;
 
 pub use bank::set_bits;
 pub use controller::{Controller, MAX_SPIS, ShapeError};
@@ -62,6 +64,7 @@ pub use kicks::{Kicks, KicksIter, MAX_VCPUS};
 pub use list_register::ListRegister;
 pub use lpi::MAX_LPIS;
 pub use sgi::SgiFilter;
+pub use spi_setup::SpiSetup;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -122,6 +122,12 @@ impl ListRegister {
         self.0 & (Self::PENDING | Self::ACTIVE) == 0
     }
 
+    /// Tells whether the interrupt is pending and not active.
+    #[must_use]
+    pub const fn is_merely_pending(self) -> bool {
+        self.0 & (Self::PENDING | Self::ACTIVE) == Self::PENDING
+    }
+
     /// Tells whether the register is linked to a physical interrupt.
     #[must_use]
     pub const fn is_linked(self) -> bool {

@@ -76,12 +76,16 @@ impl Controller {
                     if !now.is_inactive() && one.bank.stale & bit == 0 {
                         continue;
                     }
-                    one.take_back(bit, written, now, folded);
-                    if one.wanting(self.groups) & bit != 0 {
-                        one.hand_out(number, self.groups)
+                    if let Some(entry) = one.put_again(number, written, now, self.groups) {
+                        entry
                     } else {
-                        one.interface.listed &= !(1 << n);
-                        now
+                        one.take_back(bit, written, now, folded);
+                        if one.wanting(self.groups) & bit != 0 {
+                            one.hand_out(number, self.groups)
+                        } else {
+                            one.interface.listed &= !(1 << n);
+                            now
+                        }
                     }
                 }
                 Some(index) => {

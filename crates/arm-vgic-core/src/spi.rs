@@ -181,6 +181,13 @@ impl SpiBank {
         self.has_released()
     }
 
+    /// Returns the interrupts that are on their way to somebody or might be: a change
+    /// of any other one changes nothing for anybody.
+    #[inline]
+    pub(crate) fn alive(&self) -> u32 {
+        self.bank.pending() | self.bank.active | self.bank.listed | self.claimed
+    }
+
     /// Tells whether physical interrupts wait to be deactivated.
     pub(crate) fn has_released(&self) -> bool {
         self.released != 0

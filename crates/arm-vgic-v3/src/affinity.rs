@@ -18,6 +18,13 @@ impl Affinity {
         Self((mpidr >> 8 & 0xFF00_0000) as u32 | (mpidr & 0x00FF_FFFF) as u32)
     }
 
+    /// Returns the target fields of ICC_SGI1R_EL1 that name this vCPU alone.
+    pub(crate) const fn sgi_request(self) -> u64 {
+        let [aff0, aff1, aff2, aff3] = self.0.to_le_bytes();
+        let (block, target) = (aff0 as u64 >> 4, 1 << (aff0 & 15));
+        (aff3 as u64) << 48 | block << 44 | (aff2 as u64) << 32 | (aff1 as u64) << 16 | target
+    }
+
     /// Returns the affinity as GICR_TYPER has it.
     pub(crate) const fn raw(self) -> u32 {
         self.0

@@ -15,6 +15,8 @@ use lpi::LpiRegisters;
 #[derive(Clone, Debug)]
 pub(crate) struct Redistributor {
     affinity: Affinity,
+    /// What ICC_SGI1R_EL1 takes to reach this vCPU alone, without the INTID.
+    pub(crate) own_request: u64,
     /// The redistributor behind this one, if any, lies in another region.
     pub(crate) ends_region: bool,
     lpi: LpiRegisters,
@@ -25,6 +27,7 @@ impl Redistributor {
     pub(crate) const fn new(affinity: Affinity) -> Self {
         Self {
             affinity,
+            own_request: affinity.sgi_request(),
             ends_region: false,
             lpi: LpiRegisters::new(),
         }

@@ -1,6 +1,6 @@
 //! Software-generated interrupts: what a write of ICC_SGI*R_EL1 means.
 
-use arm_vgic_core::{Kicks, SgiFilter};
+use arm_vgic_core::{IchRegs, Kicks, SgiFilter};
 use vm_contract::VcpuId;
 
 use crate::vgic::Vgic;
@@ -48,7 +48,28 @@ impl Request {
     }
 }
 
+/// ICC_SGI*R_EL1.INTID.
+const INTID: u64 = 0xF << 24;
+
 impl Vgic {
+    /// Does what [`send_sgi`](Self::send_sgi) would, if the vCPU sends the interrupt to
+    /// itself, is loaded in this CPU, and its list register needs no more than to be
+    /// filled again. Otherwise does nothing and returns `false`.
+    #[inline]
+    #[must_use]
+    pub fn send_sgi_again(
+        &self,
+        sender: VcpuId,
+        register: SgiRegister,
+        value: u64,
+        ich: &mut impl IchRegs,
+    ) -> bool {
+        let one = self.redistributors.get(sender.index());
+        register == SgiRegister::Sgi1
+            && one.is_some_and(|one| one.own_request == value & !INTID)
+            && self.core.send_sgi_again(sender, Request(value).sgi(), ich)
+    }
+
     /// Sends an SGI as the write of `value` to `register` by `sender` asks.
     ///
     /// Several senders of one SGI to one target merge into one pending

@@ -78,12 +78,14 @@ pub struct Vgic {
 impl Deref for Vgic {
     type Target = Controller;
 
+    #[inline]
     fn deref(&self) -> &Controller {
         &self.core
     }
 }
 
 impl DerefMut for Vgic {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Controller {
         &mut self.core
     }
@@ -227,6 +229,7 @@ impl Vgic {
     /// [`flush`](Controller::flush) after it. All other registers are right
     /// without.
     #[must_use]
+    #[inline]
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         let register = match frame {
             Frame::Distributor => IrqRegister::decode(offset),

@@ -15,6 +15,7 @@ mod allowed {
     pub(super) const LOG: &str = "`off`, `error`, `warn`, `info`, `debug` or `trace`";
     pub(super) const MEMORY: &str = "`zero`";
     pub(super) const SLICE: &str = "a number of milliseconds from 1 to 1000";
+    pub(super) const TRACE: &str = "`on` or `off`";
 }
 
 /// What the operator of the machine asks of the hypervisor itself, in
@@ -40,6 +41,9 @@ pub struct HostOptions {
     /// `armature.slice=`: how long a vCPU runs, in milliseconds, while others
     /// of its priority wait for the CPU: one of [`HostOptions::SLICES_MS`].
     pub slice_ms: u32,
+    /// `armature.trace=`: whether exits, interrupts and turns are traced from the
+    /// start.
+    pub trace: bool,
     /// `armature.memory=zero`: whether whoever loaded the hypervisor promises
     /// that all memory above its image is zero, except for what was loaded.
     pub memory_is_zero: bool,
@@ -53,9 +57,10 @@ pub enum OptionError {
     /// There is no such option.
     #[error(
         "/chosen/bootargs: `{word}` is not known: \
-         it must be `{}=LEVEL`, `{}=MILLISECONDS` or `{}=zero`",
+         it must be `{}=LEVEL`, `{}=MILLISECONDS`, `{}=on` or `{}=zero`",
         HostOptions::LOG,
         HostOptions::SLICE,
+        HostOptions::TRACE,
         HostOptions::MEMORY
     )]
     Unknown {
@@ -83,6 +88,7 @@ impl Default for HostOptions {
         Self {
             log_level: LevelFilter::Info,
             slice_ms: Self::USUAL_SLICE_MS,
+            trace: false,
             memory_is_zero: false,
         }
     }
@@ -93,6 +99,8 @@ impl HostOptions {
     pub const LOG: &str = "armature.log";
     /// The name of the option for the length of slices.
     pub const SLICE: &str = "armature.slice";
+    /// The name of the option for tracing.
+    pub const TRACE: &str = "armature.trace";
     /// The name of the option for what memory holds at the start.
     pub const MEMORY: &str = "armature.memory";
     /// The slices that there may be, in milliseconds.
@@ -134,6 +142,13 @@ impl HostOptions {
             }
             Self::SLICE => {
                 self.slice_ms = milliseconds(value).ok_or_else(|| invalid(allowed::SLICE))?;
+            }
+            Self::TRACE => {
+                self.trace = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(invalid(allowed::TRACE)),
+                };
             }
             Self::MEMORY => {
                 self.memory_is_zero = value == "zero";
@@ -181,20 +196,20 @@ mod tests {
     #[test]
     fn options_are_found_among_other_words() {
         let (options, refused) = HostOptions::parse(
-            "root=/dev/vda armature.log=trace  quiet armature.slice=1000 armature.memory=zero",
+            "armature.trace=on armature.log=trace  quiet armature.slice=1000 armature.memory=zero",
         );
         assert_eq!(refused, []);
         assert_eq!(options.log_level, LevelFilter::Trace);
         assert_eq!(options.slice_ms, 1000);
-        assert!(options.memory_is_zero);
+        assert!(options.trace && options.memory_is_zero);
     }
 
     #[test]
     fn each_word_that_cannot_be_followed_is_one_error_and_changes_nothing() {
         let log = "it must be `off`, `error`, `warn`, `info`, `debug` or `trace`";
         let slice = "it must be a number of milliseconds from 1 to 1000";
-        let known = "it must be `armature.log=LEVEL`, `armature.slice=MILLISECONDS` or \
-                     `armature.memory=zero`";
+        let known = "it must be `armature.log=LEVEL`, `armature.slice=MILLISECONDS`, \
+                     `armature.trace=on` or `armature.memory=zero`";
         for (word, message) in [
             ("armature.log=loud", format!("is invalid: {log}")),
             ("armature.log=", format!("is invalid: {log}")),
@@ -204,6 +219,10 @@ mod tests {
             ("armature.slice=+5", format!("is invalid: {slice}")),
             ("armature.slice=5ms", format!("is invalid: {slice}")),
             ("armature.slice=", format!("is invalid: {slice}")),
+            (
+                "armature.trace",
+                "is invalid: it must be `on` or `off`".into(),
+            ),
             (
                 "armature.memory=one",
                 "is invalid: it must be `zero`".into(),

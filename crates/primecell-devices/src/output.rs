@@ -17,4 +17,10 @@ impl Output {
             line.set_level(level);
         }
     }
+
+    /// Tells whether the line has the device's level.
+    #[inline]
+    pub(crate) const fn is_driven(&self) -> bool {
+        self.driven.is_some()
+    }
 }

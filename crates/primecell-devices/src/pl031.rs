@@ -87,8 +87,10 @@ impl<C: Clock> Pl031<C> {
 
     /// Looks at the clock and raises the interrupt if the match was reached.
     pub fn poll(&mut self, line: &dyn IrqLine) {
-        self.advance();
-        self.output.drive(line, self.level());
+        // Whatever else may change the level drives the line itself.
+        if self.advance() || !self.output.is_driven() {
+            self.output.drive(line, self.level());
+        }
     }
 
     const fn level(&self) -> bool {
@@ -106,12 +108,17 @@ impl<C: Clock> Pl031<C> {
     }
 
     /// Brings `seen` up to now and notes a match on the way.
-    fn advance(&mut self) {
-        let now = self.clock.now().as_secs().max(self.seen);
+    #[inline(always)]
+    fn advance(&mut self) -> bool {
+        let now = self.clock.now().as_secs();
+        if now <= self.seen {
+            return false;
+        }
         let elapsed = now - self.seen;
         let distance = u64::from(self.distance());
         self.raised |= (distance != 0 && distance <= elapsed) || elapsed >= WRAP_SECONDS;
         self.seen = now;
+        true
     }
 
     /// Compares after a register changed, not only when the counter steps.

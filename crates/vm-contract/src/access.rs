@@ -19,6 +19,7 @@ impl Width {
     /// Returns the width whose size is `1 << log2` bytes: the encoding of
     /// ESR_ELx.ISS.SAS and of the `size` field of load and store instructions.
     /// Only the two lowest bits count.
+    #[inline]
     #[must_use]
     pub const fn from_log2(log2: u32) -> Self {
         match log2 & 0b11 {
@@ -27,6 +28,13 @@ impl Width {
             2 => Self::Word,
             _ => Self::Dword,
         }
+    }
+
+    /// Returns the logarithm of the size in bytes: 0 to 3.
+    #[inline]
+    #[must_use]
+    pub const fn log2(self) -> u32 {
+        self as u32
     }
 
     /// Returns the width of `bytes` bytes, or `None` unless that is 1, 2, 4 or 8.
@@ -42,34 +50,28 @@ impl Width {
     }
 
     /// Returns the number of bytes: 1, 2, 4 or 8.
+    #[inline]
     #[must_use]
     pub const fn bytes(self) -> u64 {
-        match self {
-            Self::Byte => 1,
-            Self::Half => 2,
-            Self::Word => 4,
-            Self::Dword => 8,
-        }
+        1 << self.log2()
     }
 
     /// Returns the number of bits: 8, 16, 32 or 64.
+    #[inline]
     #[must_use]
     pub const fn bits(self) -> u32 {
-        match self {
-            Self::Byte => 8,
-            Self::Half => 16,
-            Self::Word => 32,
-            Self::Dword => 64,
-        }
+        8 << self.log2()
     }
 
     /// Returns a value whose lowest [`bits`](Self::bits) bits are ones.
+    #[inline]
     #[must_use]
     pub const fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits())
     }
 
     /// Returns `value` with the bits above this width cleared.
+    #[inline]
     #[must_use]
     pub const fn truncate(self, value: u64) -> u64 {
         value & self.mask()
@@ -77,6 +79,7 @@ impl Width {
 
     /// Returns `value`, taken as a signed number of this width, extended to
     /// 64 bits.
+    #[inline]
     #[must_use]
     pub const fn sign_extend(self, value: u64) -> u64 {
         let unused = 64 - self.bits();

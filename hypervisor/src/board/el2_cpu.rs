@@ -12,6 +12,7 @@ use aarch64_cpu::registers::{
 };
 use arm_vcpu::el2::El2;
 use hypervisor::cpu::{Cpu, PcpuId, PhysicalInterrupt};
+use hypervisor::telemetry::Watched;
 use vm_contract::IntId;
 
 use super::gic::{CpuGic, Interrupts};
@@ -59,13 +60,18 @@ impl<G: CpuGic> Cpu for El2Cpu<G> {
     }
 
     #[inline]
-    fn ich(&mut self) -> &mut G::Ich {
+    fn ich(&mut self) -> &mut Watched<G::Ich> {
         self.gic.ich()
     }
 
     #[inline]
     fn now_ticks(&self) -> u64 {
         counter()
+    }
+
+    #[inline(always)]
+    fn glance_at_ticks(&self) -> u64 {
+        CNTPCT_EL0.get()
     }
 
     fn set_deadline(&mut self, deadline_ticks: Option<u64>) {

@@ -10,6 +10,7 @@ use aarch64_cpu::registers::{ID_AA64PFR0_EL1, Readable};
 use arm_vgic_core::IchRegs;
 use dtb_platform::{Gic, GicVersion, Platform, Trigger};
 use hypervisor::cpu::{PcpuId, PhysicalInterrupt};
+use hypervisor::telemetry::Watched;
 use vm_contract::IntId;
 
 /// The interrupt by which one CPU calls another.
@@ -97,7 +98,7 @@ pub(crate) trait CpuGic {
     type Ich: IchRegs;
 
     /// Returns the list registers.
-    fn ich(&mut self) -> &mut Self::Ich;
+    fn ich(&mut self) -> &mut Watched<Self::Ich>;
 
     /// Acknowledges an interrupt and drops its priority; it stays active.
     fn acknowledge(&self) -> Option<IntId>;

@@ -8,6 +8,7 @@ use vm_contract::Access;
 
 use super::{Outcome, VmFault, mmio, undecoded};
 use crate::cpu::Cpu;
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Answers an access that stage 2 refused.
@@ -31,8 +32,7 @@ pub(super) fn refused<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, fault: Stage
         return abort(vcpu, access, far);
     };
     match fault.into_access(address, vcpu.arch.frame()) {
-        Ok(Exit::MmioRead(read)) => mmio::read(cpu, vcpu, read),
-        Ok(Exit::MmioWrite(write)) => mmio::write(cpu, vcpu, write),
+        Ok(exit @ (Exit::MmioRead(_) | Exit::MmioWrite(_))) => mmio::access(cpu, vcpu, exit),
         Ok(Exit::UndecodedAccess(access)) => undecoded(cpu, vcpu, access),
         _ => abort(vcpu, access, far),
     }
@@ -71,7 +71,11 @@ fn abort<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, access: Access, far: u64) -> Outcome 
 /// If EL2 itself faulted: no guest can cause that.
 #[cold]
 #[expect(clippy::panic, reason = "the hypervisor itself is broken")]
-pub(super) fn other(exit: &Exit) -> Outcome {
+pub(super) fn other<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, exit: &Exit) -> Outcome {
+    vcpu.exits.reason = match exit {
+        Exit::Injected(_) => Reason::Injected,
+        _ => Reason::Other,
+    };
     if let Exit::HypervisorFault(syndrome) = exit {
         panic!("EL2 faulted on a guest's exit path: {syndrome:x?}");
     }

@@ -2,26 +2,42 @@
 
 use super::Outcome;
 use crate::cpu::{Cpu, PhysicalInterrupt};
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Takes one physical interrupt. If more wait, the next entry ends at once.
+#[inline(always)]
 pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
     let Some(interrupt) = cpu.acknowledge() else {
+        vcpu.exits.reason = Reason::Unexpected;
         return Outcome::Resume;
     };
     let outcome = match interrupt {
         PhysicalInterrupt::VirtualTimer => {
-            vcpu.virtual_timer_fired();
+            vcpu.exits.reason = Reason::VirtualTimer;
+            vcpu.take_virtual_timer(cpu);
             return Outcome::Resume;
         }
-        PhysicalInterrupt::Kick if vcpu.vm.cpus().is_called(cpu.id()) => Outcome::Attend,
-        // It is for the vCPU itself, whose mailbox is looked at next.
-        PhysicalInterrupt::Kick | PhysicalInterrupt::Unexpected(_) => Outcome::Resume,
+        PhysicalInterrupt::Kick => {
+            vcpu.exits.reason = Reason::Kick;
+            if vcpu.vm.cpus().is_called(cpu.id()) {
+                Outcome::Attend
+            } else {
+                // It is for the vCPU itself, whose mailbox is looked at next.
+                Outcome::Resume
+            }
+        }
+        PhysicalInterrupt::Unexpected(_) => {
+            vcpu.exits.reason = Reason::Unexpected;
+            Outcome::Resume
+        }
         PhysicalInterrupt::Maintenance => {
+            vcpu.exits.reason = Reason::Maintenance;
             vcpu.refresh_interrupts(cpu);
             Outcome::Resume
         }
         PhysicalInterrupt::Deadline => {
+            vcpu.exits.reason = Reason::Deadline;
             let now = cpu.now_ticks();
             vcpu.expire(now);
             if vcpu.is_turn_over(now) {
@@ -32,6 +48,7 @@ pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
             }
         }
         PhysicalInterrupt::Console => {
+            vcpu.exits.reason = Reason::Console;
             let console = vcpu.vm.console();
             console.service(Some((vcpu.vm.id(), vcpu.id())));
             if console.wants_attention() {

@@ -4,39 +4,70 @@
 //! An access after which the ITS still has work is not completed: the guest makes it
 //! again, and whatever else waits for this CPU has its turn in between.
 
-use arm_vcpu::{AxVCpuHal, MmioRead, MmioWrite};
+use arm_vcpu::{AxVCpuExitReason as Exit, AxVCpuHal, MmioRead, MmioWrite};
 use arm_vgic_core::Kicks;
-use vm_contract::{AccessError, DeviceContext, GuestPhysAddr, IntId, VcpuId, Width};
+use vm_contract::{AccessError, DeviceContext, IntId, VcpuId};
 
 use super::Outcome;
 use crate::cpu::Cpu;
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
-use crate::vm::Line;
-use crate::vm::bus::{Hit, SharedDevice, Target};
+use crate::vm::bus::{SharedDevice, Target};
 use crate::vm::its::Left;
 use crate::vm::vgic::{Frame, Vgic};
+use crate::vm::{Line, Vm};
+
+/// Answers a load or store that is not met as usual, and any other exit with nothing.
+#[inline(never)]
+pub(super) fn access<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, exit: Exit) -> Outcome {
+    match exit {
+        Exit::MmioRead(load) => read(cpu, vcpu, load),
+        Exit::MmioWrite(store) => write(cpu, vcpu, store),
+        _ => Outcome::Resume,
+    }
+}
 
 /// Answers a load.
-#[inline]
+#[inline(always)]
 pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead) -> Outcome {
-    let (address, width) = (read.address(), read.width());
-    let id = vcpu.id();
-    let value = match find(vcpu, address, width) {
-        Place::Vgic(frame, offset) => {
-            let value = vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
-                (vgic.read(id, frame, offset, width), Kicks::NONE)
-            });
-            if serve_tables(vcpu, frame, offset) == Left::Work {
+    let (id, width) = (vcpu.id(), read.width());
+    let vm = &*vcpu.vm;
+    let value = match vm.bus().find(read.address(), width, &mut vcpu.window) {
+        Some((&Target::Vgic { frame, first_byte }, offset)) => {
+            vcpu.exits.reason = Reason::VgicRead;
+            let offset = first_byte + offset;
+            if let Some(setup) = Vgic::spi_setup(frame, offset, width) {
+                let value = vm.vgic().read_spi_setup(setup);
+                vcpu.arch.complete_read(read, value.into());
                 return Outcome::Resume;
             }
+            if asks_others(frame, offset) {
+                return read_live(cpu, vcpu, frame, offset, read);
+            }
+            vm.vgic().read(id, frame, offset, width)
+        }
+        Some((&Target::Device { ref device, intid }, offset)) => {
+            vcpu.exits.reason = Reason::DeviceRead;
+            let value = device_access(vm, id, &**device, intid, |device, context| {
+                device.read(context, offset, width)
+            });
+            vm.after_device_access(intid);
             value
         }
-        Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
-            device.read(context, hit.offset, width)
-        }),
-        Place::Its(offset) => vcpu.vm.its_read(id, offset, width),
-        Place::Empty | Place::CpuInterface(_) => Ok(0),
-        Place::Nothing => {
+        Some((Target::Its, offset)) => {
+            vcpu.exits.reason = Reason::ItsRead;
+            vm.its_read(id, offset, width)
+        }
+        Some((Target::CpuInterface { .. }, _)) => {
+            vcpu.exits.reason = Reason::VgicRead;
+            Ok(0)
+        }
+        Some((Target::Empty, _)) => {
+            vcpu.exits.reason = Reason::NothingRead;
+            Ok(0)
+        }
+        None => {
+            vcpu.exits.reason = Reason::NothingRead;
             let far = Some(read.virtual_address());
             vcpu.arch.inject_data_abort(far, false);
             return Outcome::Resume;
@@ -48,83 +79,113 @@ pub(super) fn read<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, read: MmioRead)
 }
 
 /// Answers a store.
-#[inline]
+#[inline(always)]
 pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWrite) -> Outcome {
-    let (address, width, value) = (write.address(), write.width(), write.value());
+    let (id, width, value) = (vcpu.id(), write.width(), write.value());
+    let vm = &*vcpu.vm;
     // A register that does not exist, or not at this width, ignores writes.
-    let id = vcpu.id();
-    let _refused = match find(vcpu, address, width) {
-        Place::Vgic(frame, offset) => {
-            let written = vgic_access(cpu, vcpu, frame, offset, |vgic, id| {
-                match vgic.write(id, frame, offset, width, value) {
-                    Ok(kicks) => (Ok(()), kicks),
-                    Err(error) => (Err(error), Kicks::NONE),
+    match vm.bus().find(write.address(), width, &mut vcpu.window) {
+        Some((&Target::Vgic { frame, first_byte }, offset)) => {
+            vcpu.exits.reason = Reason::VgicWrite;
+            let offset = first_byte + offset;
+            if let Some(setup) = Vgic::spi_setup(frame, offset, width) {
+                #[expect(clippy::cast_possible_truncation, reason = "a word is written")]
+                let kicks = vm.vgic().write_spi_setup(setup, value as u32);
+                if let Some(kicks) = kicks {
+                    vm.kick(Some(id), kicks);
                 }
-            });
-            if serve_tables(vcpu, frame, offset) == Left::Work {
+                vcpu.arch.complete_write(write);
                 return Outcome::Resume;
             }
-            written
+            if asks_others(frame, offset) {
+                return write_live(cpu, vcpu, frame, offset, write);
+            }
+            let written = vm.vgic().write(id, frame, offset, width, value);
+            if let Ok(kicks) = written {
+                vm.kick(Some(id), kicks);
+            }
         }
-        Place::Its(offset) => match vcpu.vm.its_write(id, offset, width, value) {
-            Ok(Left::Work) => return Outcome::Resume,
-            written => written.map(|_| ()),
-        },
-        Place::Device(hit) => device_access(cpu, vcpu, hit, |device, context| {
-            device.write(context, hit.offset, width, value)
-        }),
-        Place::CpuInterface(offset) => {
+        Some((&Target::Device { ref device, intid }, offset)) => {
+            vcpu.exits.reason = Reason::DeviceWrite;
+            let _refused = device_access(vm, id, &**device, intid, |device, context| {
+                device.write(context, offset, width, value)
+            });
+            vm.after_device_access(intid);
+            set_alarm(cpu, vcpu, intid);
+        }
+        Some((Target::Its, offset)) => {
+            vcpu.exits.reason = Reason::ItsWrite;
+            if vm.its_write(id, offset, width, value) == Ok(Left::Work) {
+                return Outcome::Resume;
+            }
+        }
+        Some((Target::CpuInterface { first_byte }, offset)) => {
+            vcpu.exits.reason = Reason::VgicWrite;
+            let offset = first_byte + offset;
             vcpu.deactivate_interrupt(cpu, |vgic, id| {
                 vgic.write_cpu_interface(id, offset, width, value)
             });
-            Ok(())
         }
-        Place::Empty => Ok(()),
+        Some((Target::Empty, _)) => vcpu.exits.reason = Reason::NothingWrite,
         // Firmware lies in read-only memory, which ignores writes.
-        Place::Nothing if vcpu.vm.ram().contains(address) => Ok(()),
-        Place::Nothing => {
+        None if vm.ram().contains(write.address()) => {}
+        None => {
+            vcpu.exits.reason = Reason::NothingWrite;
             let far = Some(write.virtual_address());
             vcpu.arch.inject_data_abort(far, true);
             return Outcome::Resume;
         }
-    };
+    }
     vcpu.arch.complete_write(write);
     Outcome::Resume
 }
 
-/// What an access reaches.
-enum Place {
-    /// A register of the interrupt controller, by frame and offset.
-    Vgic(Frame, u64),
-    /// A register of a GICv2's CPU interface, by offset: those that do not trap are
-    /// not seen here.
-    CpuInterface(u64),
-    /// A register of the interrupt translation service, by offset.
-    Its(u64),
-    Device(Hit),
-    Empty,
-    Nothing,
+/// Tells whether the register at `offset` concerns more than the interrupt
+/// controller's own memory: list registers, or the tables of the ITS.
+#[inline(always)]
+fn asks_others(frame: Frame, offset: u64) -> bool {
+    Vgic::needs_fold(frame, offset) || Vgic::may_request_tables(frame, offset)
 }
 
-#[inline]
-fn find<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, address: GuestPhysAddr, width: Width) -> Place {
-    let bus = vcpu.vm.bus();
-    let Some(hit) = bus.find(address, width, &mut vcpu.window) else {
-        return Place::Nothing;
-    };
-    match bus.target(hit) {
-        Some(Target::Device { .. }) => Place::Device(hit),
-        Some(Target::Vgic { frame, first_byte }) => Place::Vgic(*frame, first_byte + hit.offset),
-        Some(Target::CpuInterface { first_byte }) => Place::CpuInterface(first_byte + hit.offset),
-        Some(Target::Its) => Place::Its(hit.offset),
-        Some(Target::Empty) => Place::Empty,
-        None => Place::Nothing,
+/// Answers a load from a register for which that is so.
+#[inline(never)]
+fn read_live<C: Cpu>(
+    cpu: &mut C,
+    vcpu: &mut Vcpu<C::Hal>,
+    frame: Frame,
+    offset: u64,
+    read: MmioRead,
+) -> Outcome {
+    let value = live_access(cpu, vcpu, frame, offset, |vgic, id| {
+        (vgic.read(id, frame, offset, read.width()), Kicks::NONE)
+    });
+    if serve_tables(vcpu, frame, offset) == Left::Nothing {
+        vcpu.arch.complete_read(read, value.unwrap_or(0));
     }
+    Outcome::Resume
+}
+
+/// Answers a store to a register for which that is so.
+#[inline(never)]
+fn write_live<C: Cpu>(
+    cpu: &mut C,
+    vcpu: &mut Vcpu<C::Hal>,
+    frame: Frame,
+    offset: u64,
+    write: MmioWrite,
+) -> Outcome {
+    live_access(cpu, vcpu, frame, offset, |vgic, id| {
+        let written = vgic.write(id, frame, offset, write.width(), write.value());
+        ((), written.unwrap_or(Kicks::NONE))
+    });
+    if serve_tables(vcpu, frame, offset) == Left::Nothing {
+        vcpu.arch.complete_write(write);
+    }
+    Outcome::Resume
 }
 
 /// Works on the interrupt controller once it knows what the list registers say.
-#[inline]
-fn vgic_access<C: Cpu, R>(
+fn live_access<C: Cpu, R>(
     cpu: &mut C,
     vcpu: &mut Vcpu<C::Hal>,
     frame: Frame,
@@ -145,7 +206,6 @@ fn vgic_access<C: Cpu, R>(
 
 /// Lets the ITS do what redistributors want of it after an access to the register at
 /// `offset`.
-#[inline]
 fn serve_tables<H: AxVCpuHal>(vcpu: &Vcpu<H>, frame: Frame, offset: u64) -> Left {
     if Vgic::may_request_tables(frame, offset) {
         vcpu.vm.serve_lpi_tables(vcpu.id())
@@ -154,33 +214,28 @@ fn serve_tables<H: AxVCpuHal>(vcpu: &Vcpu<H>, frame: Frame, offset: u64) -> Left
     }
 }
 
-/// Works on the device at `hit`.
-#[inline]
-fn device_access<C: Cpu, R>(
-    cpu: &mut C,
-    vcpu: &mut Vcpu<C::Hal>,
-    hit: Hit,
+/// Works on a device whose interrupt is `intid`, on behalf of vCPU `id`.
+#[inline(always)]
+fn device_access<R>(
+    vm: &Vm,
+    id: VcpuId,
+    device: &dyn SharedDevice,
+    intid: IntId,
     work: impl FnOnce(&dyn SharedDevice, &DeviceContext<'_>) -> Result<R, AccessError>,
 ) -> Result<R, AccessError> {
-    let (id, vm) = (vcpu.id(), &vcpu.vm);
-    let Some(Target::Device { device, intid }) = vm.bus().target(hit) else {
-        return Err(AccessError::NoDevice);
-    };
-    let line = Line::new(vm, *intid, Some(id));
+    let line = Line::new(vm, intid, Some(id));
     let context = DeviceContext {
         vcpu: id,
         memory: vm.ram(),
         line: &line,
     };
-    let result = work(&**device, &context);
-    follow_up(cpu, vcpu, *intid);
-    result
+    work(device, &context)
 }
 
-/// Arms the timer if the access gave a device an alarm.
+/// Arms the timer if a write gave the device that drives `intid` an alarm.
 #[inline]
-fn follow_up<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, intid: IntId) {
-    if let Some(alarm) = vcpu.vm.after_device_access(intid) {
+fn set_alarm<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, intid: IntId) {
+    if let Some(alarm) = vcpu.vm.alarm_after_write(intid) {
         vcpu.alarm = Some(alarm);
         cpu.set_deadline(vcpu.deadline(cpu.now_ticks()));
     }

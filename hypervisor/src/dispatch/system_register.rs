@@ -6,10 +6,13 @@ use arm_vgic_v3::SgiRegister;
 
 use super::Outcome;
 use crate::cpu::Cpu;
+use crate::telemetry::Reason;
 use crate::vcpu::Vcpu;
 
 /// Answers an MRS.
+#[inline(always)]
 pub(super) fn read<C: Cpu>(cpu: &C, vcpu: &mut Vcpu<C::Hal>, read: SystemRegisterRead) -> Outcome {
+    vcpu.exits.reason = Reason::SystemRegisterRead;
     let register = read.register();
     let value = vcpu
         .arch
@@ -23,11 +26,13 @@ pub(super) fn read<C: Cpu>(cpu: &C, vcpu: &mut Vcpu<C::Hal>, read: SystemRegiste
 }
 
 /// Answers an MSR or a system instruction.
+#[inline(always)]
 pub(super) fn write<C: Cpu>(
     cpu: &mut C,
     vcpu: &mut Vcpu<C::Hal>,
     write: SystemRegisterWrite,
 ) -> Outcome {
+    vcpu.exits.reason = Reason::SystemRegisterWrite;
     let (register, value) = (write.register(), write.value());
     let sgi = sgi_register(register);
     let is_of_gic = sgi.is_some() || register == SystemRegister::ICC_DIR_EL1;
@@ -36,12 +41,13 @@ pub(super) fn write<C: Cpu>(
         return Outcome::Resume;
     }
     if let Some(sgi) = sgi {
-        let id = vcpu.id();
-        vcpu.vm()
-            .with_vgic(Some(id), |vgic| ((), vgic.send_sgi(id, sgi, value)));
+        vcpu.exits.reason = Reason::Sgi;
+        vcpu.send_sgi(cpu, sgi, value);
     } else if is_of_gic {
+        vcpu.exits.reason = Reason::Deactivation;
         vcpu.deactivate_interrupt(cpu, |vgic, id| vgic.deactivate(id, value));
     } else if vcpu.physical_timer.write(register, value, cpu.now_ticks()) {
+        vcpu.exits.reason = Reason::PhysicalTimer;
         let now = cpu.now_ticks();
         vcpu.update_physical_timer(now);
         cpu.set_deadline(vcpu.deadline(now));

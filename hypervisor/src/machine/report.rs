@@ -26,7 +26,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
             vm.name(),
             vcpu.id(),
             Registers(vcpu.arch.frame()),
-            vcpu.history,
+            vcpu.exits.history(),
             Callers(vcpu),
         );
     }

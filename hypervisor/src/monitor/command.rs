@@ -1,17 +1,19 @@
 //! What can be typed to the monitor.
 
 /// What the monitor can do, for its user.
-pub(super) const HELP: [&str; 11] = [
+pub(super) const HELP: [&str; 13] = [
     "help           this list",
     "vms            the VMs and what they are doing",
     "vcpus          the vCPUs: where they are, where they may run, what they do",
     "stats          the time that each vCPU has run and waited, and each CPU's load",
+    "stats N        why the vCPUs of VM N left the guest, how often, and what it cost",
     "mem            free memory, and what each VM has of it",
     "pause N        halts VM N; its clock stands still",
     "resume N       lets VM N go on",
     "restart N      starts VM N anew, also if it is off",
     "stop N         turns VM N off",
     "irq N          the interrupts of VM N that are enabled, pending or active",
+    "trace on|off   records exits, interrupts and turns, for xtask to read",
     "log LEVEL      logs up to error, warn, info, debug or trace, or off",
 ];
 
@@ -23,12 +25,14 @@ pub(super) enum Command {
     Vms,
     Vcpus,
     Stats,
+    Exits(u16),
     Mem,
     Pause(u16),
     Resume(u16),
     Restart(u16),
     Stop(u16),
     Irq(u16),
+    Trace(bool),
     Log(log::LevelFilter),
 }
 
@@ -41,6 +45,8 @@ pub(super) enum ParseError<'a> {
     NoVm(&'a str),
     #[error("log wants one of off, error, warn, info, debug, trace")]
     NoLevel,
+    #[error("trace wants on or off")]
+    NoSwitch,
     #[error("{0}: too much on this line")]
     TooMuch(&'a str),
 }
@@ -51,21 +57,30 @@ impl Command {
         let Some(name) = words.next() else {
             return Ok(Self::Nothing);
         };
-        let mut vm = || {
-            let number = words.next().and_then(|word| word.parse().ok());
+        let number = |word: Option<&str>| {
+            let number = word.and_then(|word| word.parse().ok());
             number.ok_or(ParseError::NoVm(name))
         };
+        let mut vm = || number(words.next());
         let command = match name {
             "help" | "?" => Self::Help,
             "vms" => Self::Vms,
             "vcpus" => Self::Vcpus,
-            "stats" => Self::Stats,
+            "stats" => match words.next() {
+                Some(word) => Self::Exits(number(Some(word))?),
+                None => Self::Stats,
+            },
             "mem" => Self::Mem,
             "pause" => Self::Pause(vm()?),
             "resume" => Self::Resume(vm()?),
             "restart" => Self::Restart(vm()?),
             "stop" => Self::Stop(vm()?),
             "irq" => Self::Irq(vm()?),
+            "trace" => match words.next() {
+                Some("on") => Self::Trace(true),
+                Some("off") => Self::Trace(false),
+                _ => return Err(ParseError::NoSwitch),
+            },
             "log" => {
                 let level = words.next().and_then(|word| word.parse().ok());
                 Self::Log(level.ok_or(ParseError::NoLevel)?)
@@ -91,6 +106,10 @@ mod tests {
             ("  vms ", Command::Vms),
             ("restart 12", Command::Restart(12)),
             ("irq 1", Command::Irq(1)),
+            ("stats", Command::Stats),
+            ("stats 2", Command::Exits(2)),
+            ("trace on", Command::Trace(true)),
+            ("trace off", Command::Trace(false)),
             ("log debug", Command::Log(log::LevelFilter::Debug)),
         ] {
             assert_eq!(Command::parse(line), Ok(command));
@@ -98,8 +117,12 @@ mod tests {
         for (line, error) in [
             ("vmss", "vmss: no such command; try help"),
             ("stop", "stop wants the number of a VM"),
+            ("stats x", "stats wants the number of a VM"),
+            ("stats 1 2", "2: too much on this line"),
             ("stop x", "stop wants the number of a VM"),
             ("pause 70000", "pause wants the number of a VM"),
+            ("trace", "trace wants on or off"),
+            ("trace 1", "trace wants on or off"),
             (
                 "log loud",
                 "log wants one of off, error, warn, info, debug, trace",

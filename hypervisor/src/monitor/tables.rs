@@ -66,22 +66,23 @@ pub(super) fn stats<H: AxVCpuHal>(hypervisor: &Hypervisor<H>) {
     let ms = |ticks| nanos(ticks, frequency) / NANOS_PER_MS;
     let now = hypervisor.machine().now_ticks();
     console.print(format_args!(
-        "VM  vCPU  CPU     run ms   stolen ms      turns  moves"
+        "VM  vCPU  CPU     run ms   stolen ms      turns  moves      exits"
     ));
     for vm in present(hypervisor) {
-        for vcpu in vm.vcpus() {
+        for (vcpu, counters) in hypervisor.telemetry().of_vm(vm.id()) {
             let (Some(time), Some(mailbox)) = (vm.time(vcpu), vm.mailbox(vcpu)) else {
                 continue;
             };
             let usage = time.usage(now);
             console.print(format_args!(
-                "{:<3} {vcpu:<5} {:<4} {:>9}   {:>9}  {:>9}  {:>5}",
+                "{:<3} {vcpu:<5} {:<4} {:>9}   {:>9}  {:>9}  {:>5} {:>10}",
                 vm.id(),
                 mailbox.home(),
                 ms(usage.run),
                 ms(usage.stolen),
                 usage.turns,
                 usage.moves,
+                counters.total(),
             ));
         }
     }

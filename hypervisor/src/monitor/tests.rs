@@ -279,3 +279,28 @@ fn interrupts_of_a_vm_are_listed() {
     );
     off(&mut rig, 0..2);
 }
+
+#[test]
+fn exits_are_told_by_vcpu_and_reason_also_of_a_vm_that_is_off() {
+    const PSCI_VERSION: u32 = 0x8400_0000;
+    let mut rig = Rig::new(&[&[0, 1], &[0]]);
+    for _ in 0..3 {
+        rig.script(0, 0).call(PSCI_VERSION, [0; 3]);
+    }
+    rig.settle();
+    let answer = command(&mut rig, "stats 0");
+    assert!(
+        answer.contains("\n0     hvc                     3 "),
+        "{answer}"
+    );
+    assert!(!answer.contains("\n1     hvc"), "{answer}");
+    assert!(command(&mut rig, "stats 2").contains("VM 2: there is no such VM"));
+    rig.script(0, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
+    rig.settle();
+    let answer = command(&mut rig, "stats 0");
+    assert!(
+        answer.contains("\n0     hvc                     4 "),
+        "{answer}"
+    );
+    off(&mut rig, 1..2);
+}

@@ -15,6 +15,7 @@ use super::board::FakeBoard;
 use super::guest::Guest;
 use super::ich::SharedIch;
 use crate::cpu::{Cpu, Machine, PcpuId, PhysicalInterrupt};
+use crate::telemetry::Watched;
 
 /// What the hypervisor did to a CPU, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl CpuState {
 /// The CPU that its main loop owns.
 pub(crate) struct FakeCpu {
     state: Arc<CpuState>,
-    ich: SharedIch,
+    ich: Watched<SharedIch>,
     board: &'static FakeBoard,
 }
 
@@ -164,7 +165,7 @@ impl FakeCpu {
     pub(super) fn new(id: PcpuId, board: &'static FakeBoard) -> Self {
         let state = board.cpu(id);
         Self {
-            ich: state.ich.clone(),
+            ich: Watched::new(state.ich.clone()),
             state,
             board,
         }
@@ -179,7 +180,7 @@ impl Cpu for FakeCpu {
         self.state.id
     }
 
-    fn ich(&mut self) -> &mut SharedIch {
+    fn ich(&mut self) -> &mut Watched<SharedIch> {
         &mut self.ich
     }
 

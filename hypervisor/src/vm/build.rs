@@ -367,7 +367,7 @@ fn members(id: VmId, affinities: &[u64], cpu_sets: &[CpuSet]) -> Result<Vec<Memb
         Ok(Member {
             affinity: *affinity,
             cpus,
-            mailbox: VcpuMailbox::new(first_home(&cpus, id.raw(), vcpu)),
+            mailbox: Arc::new(VcpuMailbox::new(first_home(&cpus, id.raw(), vcpu))),
             time: CpuTime::default(),
         })
     };

@@ -78,6 +78,13 @@ pub enum Target {
         /// Offset of the window there.
         first_byte: u64,
     },
+    /// A device and the interrupt it drives.
+    Device {
+        /// The device.
+        device: Arc<dyn SharedDevice>,
+        /// Its interrupt.
+        intid: IntId,
+    },
     /// What of a GICv2's CPU interface the guest does not reach by itself: the page
     /// with GICC_DIR, and nothing behind it.
     CpuInterface {
@@ -88,13 +95,6 @@ pub enum Target {
     Its,
     /// Nothing but an answer: reads as zero, ignores writes.
     Empty,
-    /// A device and the interrupt it drives.
-    Device {
-        /// The device.
-        device: Arc<dyn SharedDevice>,
-        /// Its interrupt.
-        intid: IntId,
-    },
 }
 
 /// A window of the address map.
@@ -106,14 +106,6 @@ pub struct Slot {
 /// The window that a vCPU used last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WindowHint(usize);
-
-/// Where an access arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    slot: usize,
-    /// From the start of the window.
-    pub offset: u64,
-}
 
 /// Two windows overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -143,22 +135,24 @@ impl Bus {
         Ok(())
     }
 
-    /// Finds the window that an access of `width` at `address` reaches; all of it
-    /// must lie there. `hint` remembers the window for the next time: a guest
-    /// tends to talk to one device for a while.
+    /// Finds what an access of `width` at `address` reaches, and how far from the start
+    /// of its window; all of the access must lie there. `hint` remembers the window for
+    /// the next time: a guest tends to talk to one device for a while.
     #[inline]
     #[must_use]
-    pub fn find(&self, address: GuestPhysAddr, width: Width, hint: &mut WindowHint) -> Option<Hit> {
+    pub fn find(
+        &self,
+        address: GuestPhysAddr,
+        width: Width,
+        hint: &mut WindowHint,
+    ) -> Option<(&Target, u64)> {
         let slot = match self.slots.get(hint.0) {
             Some(slot) if slot.range.contains(address) => slot,
             _ => self.search(address, hint)?,
         };
         let offset = (usize::from(address) - usize::from(slot.range.start)) as u64;
         let left = slot.range.size() as u64 - offset;
-        (width.bytes() <= left).then_some(Hit {
-            slot: hint.0,
-            offset,
-        })
+        (width.bytes() <= left).then_some((&slot.target, offset))
     }
 
     #[inline(never)]
@@ -170,13 +164,6 @@ impl Bus {
         let slot = self.slots.get(at)?;
         hint.0 = at;
         slot.range.contains(address).then_some(slot)
-    }
-
-    /// Returns what lies in the window of `hit`, which this bus found.
-    #[inline]
-    #[must_use]
-    pub fn target(&self, hit: Hit) -> Option<&Target> {
-        self.slots.get(hit.slot).map(|slot| &slot.target)
     }
 
     /// Resets every device.
@@ -214,9 +201,12 @@ mod tests {
     fn offset(address: usize, width: Width) -> Option<u64> {
         let (bus, address) = (bus(), GuestPhysAddr::from(address));
         // Whatever was used before, the answer is the same.
-        let hits = [0, 1, 7].map(|hint| bus.find(address, width, &mut WindowHint(hint)));
+        let hits = [0, 1, 7].map(|hint| {
+            let hit = bus.find(address, width, &mut WindowHint(hint));
+            hit.map(|(_, offset)| offset)
+        });
         assert!(hits.iter().all(|hit| *hit == hits[0]), "{hits:?}");
-        hits[0].map(|hit| hit.offset)
+        hits[0]
     }
 
     #[test]

@@ -6,46 +6,48 @@ use primecell_devices::Clock;
 
 use crate::cpu::Machine;
 
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Time since the epoch, kept by the system counter.
 #[derive(Clone, Copy)]
 pub struct SystemClock {
     machine: &'static dyn Machine,
-    /// The time when the system counter was zero.
-    epoch: Duration,
+    ticks_per_second: u64,
+    /// How many ticks had passed since the epoch when the system counter was zero.
+    epoch: u64,
 }
 
 impl SystemClock {
     /// Makes a clock that shows `now_seconds` now.
     #[must_use]
     pub fn new(machine: &'static dyn Machine, now_seconds: u64) -> Self {
-        let uptime = uptime(machine);
+        let ticks_per_second = machine.ticks_per_second().max(1);
+        let now = now_seconds.saturating_mul(ticks_per_second);
         Self {
             machine,
-            epoch: Duration::from_secs(now_seconds).saturating_sub(uptime),
+            ticks_per_second,
+            epoch: now.saturating_sub(machine.now_ticks()),
         }
     }
 
     /// Returns the system counter's value when this clock will show `time`.
     #[must_use]
     pub fn ticks_at(&self, time: Duration) -> u64 {
-        let uptime = time.saturating_sub(self.epoch).as_nanos();
-        let ticks = uptime * u128::from(self.machine.ticks_per_second()) / NANOS_PER_SECOND;
+        let ticks =
+            time.as_nanos() * u128::from(self.ticks_per_second) / u128::from(NANOS_PER_SECOND);
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
         // Rounded up, so that the time has come by then.
-        u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
+        ticks.saturating_sub(self.epoch).saturating_add(1)
     }
 }
 
 impl Clock for SystemClock {
+    #[inline]
     fn now(&self) -> Duration {
-        self.epoch.saturating_add(uptime(self.machine))
+        let ticks = self.epoch.saturating_add(self.machine.now_ticks());
+        let (seconds, rest) = (ticks / self.ticks_per_second, ticks % self.ticks_per_second);
+        // Counters have at most a few gigahertz: the product is not cut off.
+        let nanos = rest.saturating_mul(NANOS_PER_SECOND) / self.ticks_per_second;
+        Duration::new(seconds, u32::try_from(nanos).unwrap_or_default())
     }
-}
-
-/// Returns for how long the system counter has been counting.
-fn uptime(machine: &dyn Machine) -> Duration {
-    let nanos = u128::from(machine.now_ticks()) * NANOS_PER_SECOND
-        / u128::from(machine.ticks_per_second().max(1));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -28,18 +28,19 @@ impl Vm {
         self.console.set_input_waits(self.id, true);
     }
 
-    /// Follows up on a guest's access to the device that drives `intid`: bytes
-    /// for which there was no room may fit now; a clock may have been given an
-    /// alarm, whose time is returned in counter ticks.
-    #[inline]
-    #[must_use]
-    pub fn after_device_access(&self, intid: IntId) -> Option<u64> {
-        if intid == self.serial_intid {
-            if self.console.input_waits(self.id) {
-                self.receive_serial(None);
-            }
-            return None;
+    /// Follows up on a guest's access to the device that drives `intid`: bytes for which
+    /// there was no room may fit now.
+    #[inline(always)]
+    pub fn after_device_access(&self, intid: IntId) {
+        if intid == self.serial_intid && self.console.input_waits(self.id) {
+            self.receive_serial(None);
         }
+    }
+
+    /// Returns the time of an alarm, in counter ticks, that a write to the device that
+    /// drives `intid` may have set.
+    #[must_use]
+    pub fn alarm_after_write(&self, intid: IntId) -> Option<u64> {
         if intid != self.rtc_intid {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use core::ops::{Deref, DerefMut};
 
-use arm_vgic_core::{Controller, Folded, Kicks};
+use arm_vgic_core::{Controller, Folded, IchRegs, Kicks, SpiSetup};
 use arm_vgic_v3::SgiRegister;
 use thiserror::Error;
 use vm_contract::{AccessError, HostPhysAddr, VcpuId, Width};
@@ -83,7 +83,7 @@ impl Vgic {
     ///
     /// # Errors
     /// Those of the version: the guest is to blame.
-    #[inline]
+    #[inline(always)]
     pub fn read(
         &mut self,
         asker: VcpuId,
@@ -102,7 +102,7 @@ impl Vgic {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    #[inline]
+    #[inline(always)]
     pub fn write(
         &mut self,
         asker: VcpuId,
@@ -118,9 +118,20 @@ impl Vgic {
         }
     }
 
+    /// Returns which of the registers that set SPIs up an access reaches, if any: they
+    /// are the same in both versions.
+    #[inline(always)]
+    #[must_use]
+    pub fn spi_setup(frame: Frame, offset: u64, width: Width) -> Option<SpiSetup> {
+        match frame {
+            Frame::Distributor | Frame::DistributorV2 => SpiSetup::decode(offset, width),
+            Frame::Redistributors => None,
+        }
+    }
+
     /// Tells whether the asking vCPU must be folded before it reaches the register
     /// at `offset`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn needs_fold(frame: Frame, offset: u64) -> bool {
         match frame.of_v3() {
@@ -159,6 +170,23 @@ impl Vgic {
         }
     }
 
+    /// Sends an SGI from `sender` to itself, by system register, if its list register
+    /// needs no more than to be filled again.
+    #[inline]
+    #[must_use]
+    pub fn send_sgi_again(
+        &self,
+        sender: VcpuId,
+        register: SgiRegister,
+        value: u64,
+        ich: &mut impl IchRegs,
+    ) -> bool {
+        match self {
+            Self::V2(_) => false,
+            Self::V3(vgic) => vgic.send_sgi_again(sender, register, value, ich),
+        }
+    }
+
     /// Writes to what of the CPU interface traps, after `vcpu` was folded. A flush
     /// must follow.
     pub fn write_cpu_interface(
@@ -194,7 +222,7 @@ impl Vgic {
 
 impl Frame {
     /// Returns the frame of a GICv3.
-    #[inline]
+    #[inline(always)]
     const fn of_v3(self) -> Option<arm_vgic_v3::Frame> {
         match self {
             Self::DistributorV2 => None,

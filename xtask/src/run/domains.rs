@@ -63,6 +63,9 @@ fn options(machine: &MachineSpec) -> String {
     if let Some(slice_ms) = machine.slice_ms {
         options += &format!(" {}={slice_ms}", HostOptions::SLICE);
     }
+    if machine.trace {
+        options += &format!(" {}=on", HostOptions::TRACE);
+    }
     options
 }
 
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_that_is_asked_for_is_an_option_of_the_hypervisor() {
+    fn what_is_asked_for_is_an_option_of_the_hypervisor() {
         let (mut machine, configs) = two();
         let host = host_tree();
         let options = |machine: &MachineSpec| {
@@ -150,8 +153,11 @@ mod tests {
         };
         assert_eq!(options(&machine), (usual, vec![]));
         machine.slice_ms = Some(25);
-        let (options, refused) = options(&machine);
-        assert_eq!((options.slice_ms, refused), (25, vec![]));
+        let (both, refused) = options(&machine);
+        assert_eq!((both.slice_ms, both.trace, refused), (25, false, vec![]));
+        machine.trace = true;
+        let (both, refused) = options(&machine);
+        assert_eq!((both.slice_ms, both.trace, refused), (25, true, vec![]));
     }
 
     #[test]

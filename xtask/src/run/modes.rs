@@ -42,6 +42,7 @@ pub(crate) fn machine(
     machine.slice_ms = options.slice.or(machine.slice_ms);
     machine.qemu_args = options.qemu_arg;
     machine.gdb = options.gdb;
+    machine.trace = options.trace.is_some();
     machine.count_instructions = options.count_instructions.is_some();
     if options.bare {
         machine.mode = Mode::Bare;

@@ -2,6 +2,7 @@
 //! that names the guests, and a directory for what is made for this run only.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,15 +11,21 @@ use anyhow::{Context, Result, bail};
 
 use super::domains;
 use super::instructions::Counting;
-use super::placement::Placement;
+use super::placement::{IMAGE_START, Placement};
 use super::qemu::{self, Loaded, Payload};
 use super::spec::{Initrd, MachineSpec, Mode, VmSpec};
 use crate::image;
+use crate::telemetry::tracer::Tracer;
+use crate::telemetry::{self, top};
 use crate::toolchain::{self, QEMU};
 use crate::workspace::Workspace;
 
 /// The hypervisor's package and its program.
 const HYPERVISOR: (&str, &str) = ("hypervisor", "armature");
+
+/// How long the path of a socket may be. Where it would be longer there is none, and
+/// `cargo xtask top` does not find the run.
+const LONGEST_SOCKET: usize = 107;
 
 /// A machine that is ready to start.
 pub(crate) struct Prepared {
@@ -28,8 +35,10 @@ pub(crate) struct Prepared {
     payload: Payload,
     symbols: PathBuf,
     counting: Option<Counting>,
+    /// Where the hypervisor says where its counters are.
+    anchor: Option<u64>,
     /// Removed with everything in it when the run is over.
-    _directory: RunDirectory,
+    directory: RunDirectory,
 }
 
 impl Prepared {
@@ -54,6 +63,15 @@ impl Prepared {
             (Payload::Hypervisor { image, .. }, true) => Some(Some((image.as_path(), &*symbols))),
             (Payload::Bare { .. }, true) => Some(None),
         };
+        let anchor = match spec.mode {
+            Mode::Hypervisor => Some(IMAGE_START + telemetry::anchor(&symbols)?),
+            Mode::Bare => None,
+        };
+        if let Some(anchor) = anchor {
+            let file = directory.file(top::ANCHOR);
+            fs::write(&file, anchor.to_string())
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
         let counting = counting.map(|program| {
             let counters = directory.file("instructions");
             Counting::new(workspace, spec, program, counters)
@@ -65,16 +83,35 @@ impl Prepared {
             payload,
             symbols,
             counting: counting.transpose()?,
-            _directory: directory,
+            anchor,
+            directory,
         })
     }
 
-    /// Returns QEMU's arguments, given the number of the control socket.
-    pub(crate) fn arguments(&self, control_fd: i32) -> Vec<String> {
+    /// Returns QEMU's arguments, given the number of the control socket and, if the
+    /// run is traced, that of the tracer's.
+    pub(crate) fn arguments(&self, control_fd: i32, tracer_fd: Option<i32>) -> Vec<String> {
         let mut arguments =
             qemu::run_arguments(&self.spec, self.ram_mib, &self.payload, control_fd);
         arguments.extend(self.counting.iter().flat_map(Counting::arguments));
+        let socket = self.directory.file(top::SOCKET);
+        if self.anchor.is_some() && socket.as_os_str().len() <= LONGEST_SOCKET {
+            arguments.extend(qemu::open_control_arguments(&socket));
+        }
+        arguments.extend(tracer_fd.into_iter().flat_map(qemu::tracer_arguments));
         arguments
+    }
+
+    /// Returns the directory for what was made for this run only.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+
+    /// Begins to trace the machine whose control channel is at the other end of
+    /// `stream`.
+    pub(crate) fn trace(&self, stream: UnixStream) -> Option<Tracer> {
+        let file = self.directory.file("trace");
+        Some(Tracer::start(stream, self.anchor?, file))
     }
 
     /// Returns what counts the machine's instructions, if they are counted.

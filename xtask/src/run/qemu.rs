@@ -138,6 +138,26 @@ pub(crate) fn run_arguments(
     arguments
 }
 
+/// Returns the arguments that open a control channel to whoever connects to
+/// `socket`.
+pub(super) fn open_control_arguments(socket: &Path) -> [String; 2] {
+    let address = format!("unix:{},server=on,wait=off", escaped(socket));
+    ["-qmp".to_owned(), address]
+}
+
+/// Returns the arguments that open the tracer's control channel on the inherited
+/// socket. QEMU stays when the machine stops, until the tracer has read the rest.
+pub(super) fn tracer_arguments(fd: i32) -> [String; 5] {
+    [
+        "-chardev",
+        &format!("socket,id=tracer,fd={fd}"),
+        "-mon",
+        "chardev=tracer,mode=control",
+        "-no-shutdown",
+    ]
+    .map(str::to_owned)
+}
+
 /// Writes a path as the value of an option, where a comma is doubled.
 pub(super) fn escaped(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")

@@ -19,6 +19,7 @@ use super::instructions::Counting;
 use super::log::Log;
 use super::prepare::Prepared;
 use super::qmp::{self, Report};
+use crate::telemetry::tracer::{Trace, Tracer};
 use crate::toolchain::QEMU;
 
 /// How long QEMU may take to leave after the machine has stopped.
@@ -114,6 +115,7 @@ pub(crate) struct Session {
     panicked: bool,
     open_channels: u32,
     stopped: Option<String>,
+    tracer: Option<Tracer>,
     /// What QEMU reads lives as long as QEMU does.
     prepared: Prepared,
 }
@@ -124,14 +126,21 @@ impl Session {
         let log = Log::create(prepared.log.clone())?;
         let (control, inherited) = UnixStream::pair().context("cannot make a socket")?;
         fcntl_setfd(&inherited, FdFlags::empty()).context("cannot hand on a socket")?;
+        let tracing = prepared.spec.trace.then(UnixStream::pair).transpose();
+        let tracing = tracing.context("cannot make a socket")?;
+        if let Some((_, inherited)) = &tracing {
+            fcntl_setfd(inherited, FdFlags::empty()).context("cannot hand on a socket")?;
+        }
+        let tracer_fd = tracing.as_ref().map(|(_, inherited)| inherited.as_raw_fd());
         let mut child = Command::new(QEMU)
-            .args(prepared.arguments(inherited.as_raw_fd()))
+            .args(prepared.arguments(inherited.as_raw_fd(), tracer_fd))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {QEMU}"))?;
         drop(inherited);
+        let tracer = tracing.and_then(|(own, _)| prepared.trace(own));
         // QEMU may have refused its arguments already; its complaint says so.
         let _ = qmp::open(&control, !prepared.spec.gdb);
 
@@ -190,6 +199,7 @@ impl Session {
             panicked: false,
             open_channels: 2,
             stopped: None,
+            tracer,
             prepared,
         })
     }
@@ -226,6 +236,16 @@ impl Session {
         self.prepared.counting()
     }
 
+    /// Returns the directory of the run.
+    pub(crate) fn directory(&self) -> &Path {
+        self.prepared.directory()
+    }
+
+    /// Returns what was traced, once: the run is over.
+    pub(crate) fn take_trace(&mut self) -> Option<Result<Trace>> {
+        self.tracer.take().map(Tracer::finish)
+    }
+
     /// Waits for what happens next.
     pub(crate) fn next(&mut self) -> Result<Step> {
         loop {
@@ -248,7 +268,8 @@ impl Session {
                 }
                 Ok(Event::ConsoleClosed | Event::ControlClosed) => self.open_channels -= 1,
                 Ok(Event::Report(Report::Shutdown(reason))) => {
-                    self.stopped = Some(reason);
+                    // The first one counts: that QEMU leaves may be told as well.
+                    self.stopped.get_or_insert(reason);
                     self.deadline = Instant::now().checked_add(LEAVING);
                 }
                 Ok(Event::Report(Report::Refused(reason))) => {

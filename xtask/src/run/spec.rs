@@ -28,6 +28,8 @@ pub(crate) struct MachineSpec {
     pub(crate) gdb: bool,
     /// Whether to count instructions.
     pub(crate) count_instructions: bool,
+    /// Whether to trace it from the start.
+    pub(crate) trace: bool,
     /// Before which instruction's first execution the counting ends, by its
     /// virtual address.
     pub(crate) count_until: Option<u64>,
@@ -108,6 +110,7 @@ impl MachineSpec {
             qemu_args: Vec::new(),
             gdb: false,
             count_instructions: false,
+            trace: false,
             count_until: None,
             mode: Mode::Hypervisor,
         }

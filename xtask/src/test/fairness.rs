@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::images;
 use super::monitor::{self, Times};
-
 use super::suite::{Run, Test};
 use crate::guest::initramfs::Purpose;
 use crate::run::repeatable::{BOOTARGS, repeatable};

@@ -6,10 +6,9 @@ use anyhow::{Result, ensure};
 
 use super::gic;
 use super::suite::{Context, Run, Test, Verdict};
+use crate::bench;
 use crate::run::spec::{Boot, VmSpec};
-
-/// The package whose programs they are.
-const PACKAGE: &str = "test-guests";
+use crate::workspace::GUESTS;
 
 /// The vCPUs that each of them gets.
 const VCPUS: u32 = 4;
@@ -21,13 +20,13 @@ const PATIENCE: [(&str, u64); 2] = [("hostile", 6), ("psci", 4)];
 const CROWDED: [(&str, u32); 3] = [("interrupts", 2), ("psci", 1), ("registers", 1)];
 
 pub(super) fn tests(context: &Context<'_>) -> Vec<Test> {
-    let Some(package) = context.workspace.package(PACKAGE) else {
+    let Some(package) = context.workspace.package(GUESTS) else {
         return Vec::new();
     };
     let alone = package
         .binaries()
-        // What this one prints is compared: see `gic`.
-        .filter(|name| *name != gic::GUEST)
+        // What these print is looked at elsewhere: see `gic` and `bench`.
+        .filter(|name| ![gic::GUEST, bench::GUEST].contains(name))
         .map(|name| test(name, format!("guest_{name}"), VCPUS));
     let crowded = CROWDED
         .iter()
@@ -60,11 +59,7 @@ pub(super) fn small(run: &Run<'_>, name: &str, guest: &str, bootargs: &str) -> R
 
 /// Builds a guest.
 pub(super) fn program(run: &Run<'_>, name: &str) -> Result<PathBuf> {
-    let directory = run
-        .context
-        .workspace
-        .build_for_target(PACKAGE, &["--bin", name])?;
-    Ok(directory.join(name))
+    run.context.workspace.build_guest(name)
 }
 
 /// Runs the guest until it powers off; what it has printed is its verdict.

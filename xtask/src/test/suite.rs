@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 
 use super::Tally;
-use super::dialogue::Dialogue;
+use super::dialogue::{Dialogue, interrupted};
 use crate::cli::{Cli, Command};
 use crate::guest::Guests;
 use crate::guest::initramfs::Purpose;
@@ -225,12 +225,6 @@ fn finish(execution: Execution, mut session: Session) -> Result<(String, u8)> {
             )
         }
     }
-}
-
-/// Ends everything, not this test alone, at the user's wish.
-pub(super) fn interrupted<T>(signal: i32) -> Result<T> {
-    eprintln!("stopped by signal {signal}");
-    std::process::exit(128 + signal);
 }
 
 /// Runs the tests one after the other and reports each.

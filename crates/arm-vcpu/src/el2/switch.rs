@@ -3,41 +3,45 @@
 //!
 //! The two halves share one record on the EL2 stack, laid out by [`Saved`]:
 //! `enter_guest` pushes it and leaves to EL1 or EL0; the guest's next exception
-//! finds it at SP_EL2, stores the guest's registers, pops it and returns to the
-//! caller of `enter_guest`. So SP_EL2 is all that EL2 must remember of itself,
-//! and no register is given up to it.
+//! finds it at SP_EL2, stores the guest's registers, pops it and goes on behind
+//! `enter_guest`. So SP_EL2 is all that EL2 must remember of itself, and no register
+//! is given up to it. What the code around needs, the compiler keeps: to it, all
+//! registers but X19 and X29 are lost.
 
-use core::arch::naked_asm;
+use core::arch::asm;
 use core::mem::{offset_of, size_of};
 
 use static_assertions::const_assert_eq;
 
 use crate::TrapFrame;
 
-/// What EL2 keeps of itself while a guest runs: the registers that a function
-/// must preserve (AAPCS64), and where the guest's belong.
+/// What EL2 keeps of itself while a guest runs: the registers that the compiler
+/// reserves, where the guest's belong, and where to go on.
 #[repr(C)]
 struct Saved {
-    x29_x30: [u64; 2],
-    x19_x28: [u64; 10],
+    x19_x29: [u64; 2],
     frame: *mut TrapFrame,
+    resume: u64,
     guest_x0: u64,
+    unused: u64,
 }
 
 #[doc(hidden)]
 pub const SAVED_SIZE: usize = size_of::<Saved>();
 #[doc(hidden)]
-pub const SAVED_X19: usize = offset_of!(Saved, x19_x28);
-#[doc(hidden)]
 pub const SAVED_FRAME: usize = offset_of!(Saved, frame);
+#[doc(hidden)]
+pub const SAVED_RESUME: usize = offset_of!(Saved, resume);
 #[doc(hidden)]
 pub const SAVED_GUEST_X0: usize = offset_of!(Saved, guest_x0);
 #[doc(hidden)]
 pub const FRAME_ELR: usize = offset_of!(TrapFrame, elr);
 
-// The stack stays aligned; ELR and SPSR move as a pair, registers from offset 0.
+// The stack stays aligned; what moves as a pair lies side by side, registers from
+// offset 0.
 const_assert_eq!(SAVED_SIZE % 16, 0);
-const_assert_eq!(offset_of!(Saved, x29_x30), 0);
+const_assert_eq!(offset_of!(Saved, x19_x29), 0);
+const_assert_eq!(SAVED_RESUME, SAVED_FRAME + 8);
 const_assert_eq!(offset_of!(TrapFrame, gpr), 0);
 const_assert_eq!(offset_of!(TrapFrame, spsr), FRAME_ELR + 8);
 
@@ -56,44 +60,52 @@ pub(super) const EXIT_FIQ: u64 = 2;
 /// selects EL1 or EL0. VBAR_EL2 holds a table made by `el2_vectors!`, SP_EL2
 /// is the current stack (SPSel = 1), and interrupts are masked. HCR_EL2 and
 /// VTTBR_EL2 confine the guest.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn enter_guest(frame: *mut TrapFrame) -> u64 {
-    naked_asm!(
-        "stp x29, x30, [sp, #-{size}]!",
-        "stp x19, x20, [sp, #{x19}]",
-        "stp x21, x22, [sp, #{x19} + 16]",
-        "stp x23, x24, [sp, #{x19} + 32]",
-        "stp x25, x26, [sp, #{x19} + 48]",
-        "stp x27, x28, [sp, #{x19} + 64]",
-        "str x0, [sp, #{frame}]",
-        "ldp x1, x2, [x0, #{elr}]",
-        "msr elr_el2, x1",
-        "msr spsr_el2, x2",
-        "ldp x2, x3, [x0, #8 * 2]",
-        "ldp x4, x5, [x0, #8 * 4]",
-        "ldp x6, x7, [x0, #8 * 6]",
-        "ldp x8, x9, [x0, #8 * 8]",
-        "ldp x10, x11, [x0, #8 * 10]",
-        "ldp x12, x13, [x0, #8 * 12]",
-        "ldp x14, x15, [x0, #8 * 14]",
-        "ldp x16, x17, [x0, #8 * 16]",
-        "ldp x18, x19, [x0, #8 * 18]",
-        "ldp x20, x21, [x0, #8 * 20]",
-        "ldp x22, x23, [x0, #8 * 22]",
-        "ldp x24, x25, [x0, #8 * 24]",
-        "ldp x26, x27, [x0, #8 * 26]",
-        "ldp x28, x29, [x0, #8 * 28]",
-        "ldr x30, [x0, #8 * 30]",
-        "ldp x0, x1, [x0]",
-        "eret",
-        // No speculation past the return.
-        "dsb nsh",
-        "isb",
-        size = const SAVED_SIZE,
-        x19 = const SAVED_X19,
-        frame = const SAVED_FRAME,
-        elr = const FRAME_ELR,
-    )
+#[inline(always)]
+pub(super) unsafe fn enter_guest(frame: *mut TrapFrame) -> u64 {
+    let kind;
+    // SAFETY: as the caller promises; the guest's vector restores SP, X19 and X29.
+    unsafe {
+        asm!(
+            "stp x19, x29, [sp, #-{size}]!",
+            "adr x1, 2f",
+            "stp x0, x1, [sp, #{frame}]",
+            "ldp x1, x2, [x0, #{elr}]",
+            "msr elr_el2, x1",
+            "msr spsr_el2, x2",
+            "ldp x2, x3, [x0, #8 * 2]",
+            "ldp x4, x5, [x0, #8 * 4]",
+            "ldp x6, x7, [x0, #8 * 6]",
+            "ldp x8, x9, [x0, #8 * 8]",
+            "ldp x10, x11, [x0, #8 * 10]",
+            "ldp x12, x13, [x0, #8 * 12]",
+            "ldp x14, x15, [x0, #8 * 14]",
+            "ldp x16, x17, [x0, #8 * 16]",
+            "ldp x18, x19, [x0, #8 * 18]",
+            "ldp x20, x21, [x0, #8 * 20]",
+            "ldp x22, x23, [x0, #8 * 22]",
+            "ldp x24, x25, [x0, #8 * 24]",
+            "ldp x26, x27, [x0, #8 * 26]",
+            "ldp x28, x29, [x0, #8 * 28]",
+            "ldr x30, [x0, #8 * 30]",
+            "ldp x0, x1, [x0]",
+            "eret",
+            // No speculation past the return.
+            "dsb nsh",
+            "isb",
+            "2:",
+            size = const SAVED_SIZE,
+            frame = const SAVED_FRAME,
+            elr = const FRAME_ELR,
+            inout("x0") frame => kind,
+            out("x1") _, out("x2") _, out("x3") _, out("x4") _, out("x5") _,
+            out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _,
+            out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
+            out("x16") _, out("x17") _, out("x18") _, out("x20") _, out("x21") _,
+            out("x22") _, out("x23") _, out("x24") _, out("x25") _, out("x26") _,
+            out("x27") _, out("x28") _, out("x30") _,
+        );
+    }
+    kind
 }
 
 /// The type of an EL2 vector table: 16 slots of 32 instructions.
@@ -165,13 +177,9 @@ macro_rules! el2_vectors {
             "str x1, [x0]",
             "stp x2, x3, [x0, #{elr}]",
             "mov x0, #\\kind",
-            "ldp x19, x20, [sp, #{x19}]",
-            "ldp x21, x22, [sp, #{x19} + 16]",
-            "ldp x23, x24, [sp, #{x19} + 32]",
-            "ldp x25, x26, [sp, #{x19} + 48]",
-            "ldp x27, x28, [sp, #{x19} + 64]",
-            "ldp x29, x30, [sp], #{size}",
-            "ret",
+            "ldr x1, [sp, #{resume}]",
+            "ldp x19, x29, [sp], #{size}",
+            "br x1",
             ".endm",
             concat!(".pushsection .text.", stringify!($name), ", \"ax\""),
             ".balign 2048",
@@ -191,7 +199,7 @@ macro_rules! el2_vectors {
             host_fault = sym $host_fault,
             guest_x0 = const $crate::el2::SAVED_GUEST_X0,
             frame = const $crate::el2::SAVED_FRAME,
-            x19 = const $crate::el2::SAVED_X19,
+            resume = const $crate::el2::SAVED_RESUME,
             size = const $crate::el2::SAVED_SIZE,
             elr = const $crate::el2::FRAME_ELR,
         );

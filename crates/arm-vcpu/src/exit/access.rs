@@ -2,17 +2,24 @@
 
 use vm_contract::{GuestPhysAddr, Width};
 
-use super::syndrome::{self, instruction_bytes};
-use crate::TrapFrame;
+use super::syndrome::{self, instruction_length};
+
+/// The fields of the ISS that say how a load or store moves what.
+const MOVE: u64 = syndrome::IL
+    | 0b11 << syndrome::SAS_SHIFT
+    | syndrome::SSE
+    | 0x1F << syndrome::SRT_SHIFT
+    | syndrome::SF;
+
+const fn width(iss: u64) -> Width {
+    // Two bits: nothing is lost.
+    Width::from_log2((iss >> syndrome::SAS_SHIFT & 0b11) as u32)
+}
 
 /// Says where a loaded value goes, and in what form.
+// As the ISS has it: what nobody asks for is never taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadTarget {
-    register: u8,
-    width: Width,
-    register_width: Width,
-    sign_extended: bool,
-}
+pub struct LoadTarget(u64);
 
 impl LoadTarget {
     /// Returns the target of a load of `width` bytes into general register
@@ -24,37 +31,46 @@ impl LoadTarget {
         register_width: Width,
         sign_extended: bool,
     ) -> Self {
-        Self {
-            register: register & 0x1F,
-            width,
-            register_width,
-            sign_extended,
-        }
+        let sf = match register_width {
+            Width::Dword => syndrome::SF,
+            _ => 0,
+        };
+        let sse = if sign_extended { syndrome::SSE } else { 0 };
+        let srt = (register as u64 & 0x1F) << syndrome::SRT_SHIFT;
+        Self((width.log2() as u64) << syndrome::SAS_SHIFT | srt | sf | sse)
     }
 
     /// Returns the number of the general register, 0 to 31; 31 is XZR.
+    #[inline]
     #[must_use]
     pub const fn register(&self) -> usize {
-        self.register as usize
+        // Five bits: nothing is lost.
+        (self.0 >> syndrome::SRT_SHIFT) as usize & 0x1F
     }
 
     /// Returns how many bytes the load reads.
+    #[inline]
     #[must_use]
     pub const fn width(&self) -> Width {
-        self.width
+        width(self.0)
     }
 
     /// Returns how much of the register the instruction names: a word (Wt) or
     /// a doubleword (Xt). Writing Wt clears the upper half.
     #[must_use]
     pub const fn register_width(&self) -> Width {
-        self.register_width
+        if self.0 & syndrome::SF == 0 {
+            Width::Word
+        } else {
+            Width::Dword
+        }
     }
 
     /// Tells whether the value is sign-extended to the register's width.
+    #[inline]
     #[must_use]
     pub const fn is_sign_extended(&self) -> bool {
-        self.sign_extended
+        self.0 & syndrome::SSE != 0
     }
 
     /// Returns what the register holds after `value` was read. Bits of `value`
@@ -62,10 +78,11 @@ impl LoadTarget {
     #[inline]
     #[must_use]
     pub const fn extend(&self, value: u64) -> u64 {
-        if self.sign_extended {
-            self.register_width.truncate(self.width.sign_extend(value))
+        if self.is_sign_extended() {
+            self.register_width()
+                .truncate(self.width().sign_extend(value))
         } else {
-            self.width.truncate(value)
+            self.width().truncate(value)
         }
     }
 }
@@ -77,8 +94,8 @@ impl LoadTarget {
 pub struct MmioRead {
     address: GuestPhysAddr,
     virtual_address: u64,
-    target: LoadTarget,
-    instruction_length: u8,
+    /// The fields of `MOVE`.
+    iss: u64,
 }
 
 impl MmioRead {
@@ -91,8 +108,7 @@ impl MmioRead {
         Self {
             address,
             virtual_address,
-            target,
-            instruction_length,
+            iss: target.0 | length_bit(instruction_length),
         }
     }
 
@@ -107,14 +123,14 @@ impl MmioRead {
     #[inline]
     #[must_use]
     pub const fn width(&self) -> Width {
-        self.target.width
+        width(self.iss)
     }
 
     /// Returns where the value goes.
     #[inline]
     #[must_use]
     pub const fn target(&self) -> LoadTarget {
-        self.target
+        LoadTarget(self.iss & !syndrome::IL)
     }
 
     /// Returns the guest's virtual address, for an abort injected in answer.
@@ -127,7 +143,7 @@ impl MmioRead {
     #[inline]
     #[must_use]
     pub const fn instruction_length(&self) -> u64 {
-        self.instruction_length as u64
+        instruction_length(self.iss)
     }
 
     /// Returns what the target register holds after `value` was read:
@@ -135,7 +151,7 @@ impl MmioRead {
     #[inline]
     #[must_use]
     pub const fn extend(&self, value: u64) -> u64 {
-        self.target.extend(value)
+        self.target().extend(value)
     }
 }
 
@@ -147,8 +163,8 @@ pub struct MmioWrite {
     address: GuestPhysAddr,
     virtual_address: u64,
     value: u64,
-    width: Width,
-    instruction_length: u8,
+    /// The fields of `MOVE` that mean something for a store.
+    iss: u64,
 }
 
 impl MmioWrite {
@@ -164,8 +180,7 @@ impl MmioWrite {
             address,
             virtual_address,
             value: width.truncate(register),
-            width,
-            instruction_length,
+            iss: (width.log2() as u64) << syndrome::SAS_SHIFT | length_bit(instruction_length),
         }
     }
 
@@ -180,7 +195,7 @@ impl MmioWrite {
     #[inline]
     #[must_use]
     pub const fn width(&self) -> Width {
-        self.width
+        width(self.iss)
     }
 
     /// Returns the value written; bits above the width are zero.
@@ -200,7 +215,7 @@ impl MmioWrite {
     #[inline]
     #[must_use]
     pub const fn instruction_length(&self) -> u64 {
-        self.instruction_length as u64
+        instruction_length(self.iss)
     }
 }
 
@@ -253,45 +268,35 @@ impl UndecodedAccess {
 pub(super) enum DataAccess {
     Read(MmioRead),
     Write(MmioWrite),
-    Undecoded(UndecodedAccess),
 }
 
-/// Reads the ISS of a data abort that is no cache maintenance.
-#[inline]
+/// Reads the ISS of a data abort that is no cache maintenance and whose ISV is set.
+#[inline(always)]
 pub(super) fn data_access(
     esr: u64,
     virtual_address: u64,
     address: GuestPhysAddr,
-    frame: &TrapFrame,
+    gpr: impl FnOnce(usize) -> u64,
 ) -> DataAccess {
-    let is_write = esr & syndrome::WNR != 0;
-    if esr & syndrome::ISV == 0 {
-        return DataAccess::Undecoded(UndecodedAccess::new(address, virtual_address, is_write));
-    }
-    // Two bits and five bits: nothing is lost by the casts.
-    let width = Width::from_log2((esr >> syndrome::SAS_SHIFT & 0b11) as u32);
-    let register = (esr >> syndrome::SRT_SHIFT & 0x1F) as u8;
-    let instruction_length = instruction_bytes(esr);
-    if is_write {
-        DataAccess::Write(MmioWrite::new(
+    let iss = esr & MOVE;
+    if esr & syndrome::WNR != 0 {
+        let register = gpr(LoadTarget(iss).register());
+        DataAccess::Write(MmioWrite {
             address,
             virtual_address,
-            frame.gpr(usize::from(register)),
-            width,
-            instruction_length,
-        ))
+            value: width(iss).truncate(register),
+            iss: iss & (syndrome::IL | 0b11 << syndrome::SAS_SHIFT),
+        })
     } else {
-        let register_width = if esr & syndrome::SF == 0 {
-            Width::Word
-        } else {
-            Width::Dword
-        };
-        let target = LoadTarget::new(register, width, register_width, esr & syndrome::SSE != 0);
-        DataAccess::Read(MmioRead::new(
+        DataAccess::Read(MmioRead {
             address,
             virtual_address,
-            target,
-            instruction_length,
-        ))
+            iss,
+        })
     }
+}
+
+/// Returns IL for an instruction of this many bytes.
+const fn length_bit(bytes: u8) -> u64 {
+    if bytes == 4 { syndrome::IL } else { 0 }
 }

@@ -2,7 +2,7 @@
 
 use vm_contract::{Access, GuestPhysAddr};
 
-use super::access::{DataAccess, data_access};
+use super::access::{DataAccess, UndecodedAccess, data_access};
 use super::syndrome::{self, class, instruction_length};
 use super::{AxVCpuExitReason, Syndrome};
 use crate::TrapFrame;
@@ -160,18 +160,18 @@ impl Stage2Fault {
         {
             return Err(self);
         }
-        Ok(data_access(self.esr, self.virtual_address, address, frame).into())
-    }
-}
-
-impl From<DataAccess> for AxVCpuExitReason {
-    #[inline]
-    fn from(access: DataAccess) -> Self {
-        match access {
-            DataAccess::Read(read) => Self::MmioRead(read),
-            DataAccess::Write(write) => Self::MmioWrite(write),
-            DataAccess::Undecoded(access) => Self::UndecodedAccess(access),
+        if self.esr & syndrome::ISV == 0 {
+            let is_write = self.esr & syndrome::WNR != 0;
+            let access = UndecodedAccess::new(address, self.virtual_address, is_write);
+            return Ok(AxVCpuExitReason::UndecodedAccess(access));
         }
+        let gpr = |n| frame.gpr(n);
+        Ok(
+            match data_access(self.esr, self.virtual_address, address, gpr) {
+                DataAccess::Read(read) => AxVCpuExitReason::MmioRead(read),
+                DataAccess::Write(write) => AxVCpuExitReason::MmioWrite(write),
+            },
+        )
     }
 }
 

@@ -73,5 +73,6 @@ pub const fn instruction_length(esr: u64) -> u64 {
 /// As [`instruction_length`], in the form that tokens keep.
 #[inline]
 pub(super) const fn instruction_bytes(esr: u64) -> u8 {
-    if esr & IL == 0 { 2 } else { 4 }
+    // 2, and another 2 if IL is set.
+    2 + (esr >> 24 & 0b10) as u8
 }

@@ -2,7 +2,7 @@
 
 use vm_contract::GuestMemory;
 
-use super::Aarch64VCpu;
+use super::{Aarch64VCpu, Phase};
 use crate::exception::{AbortStatus, Exception};
 use crate::exit::instruction_length;
 use crate::instruction::{AccessPlan, Element, decode_access};
@@ -52,9 +52,9 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// accesses, only the second ends it, and the next
     /// [`run`](crate::AxArchVCpu::run) reports that one without entering the
     /// guest.
-    #[inline]
+    #[inline(always)]
     pub fn complete_read(&mut self, read: MmioRead, value: u64) {
-        if self.plan.is_some() {
+        if self.phase == Phase::Midway {
             return self.advance_plan(value);
         }
         self.frame
@@ -64,23 +64,23 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
 
     /// Ends a store: the PC steps past it. Of an instruction that makes two
     /// accesses, only the second ends it.
-    #[inline]
+    #[inline(always)]
     pub fn complete_write(&mut self, write: MmioWrite) {
-        if self.plan.is_some() {
+        if self.phase == Phase::Midway {
             return self.advance_plan(0);
         }
         self.frame.step(write.instruction_length());
     }
 
     /// Ends an MRS: `value` goes to its register and the PC steps past it.
-    #[inline]
+    #[inline(always)]
     pub fn complete_system_read(&mut self, read: SystemRegisterRead, value: u64) {
         self.frame.set_gpr(read.target(), value);
         self.frame.step(A64_INSTRUCTION);
     }
 
     /// Ends an MSR: the PC steps past it.
-    #[inline]
+    #[inline(always)]
     pub fn complete_system_write(&mut self, _write: SystemRegisterWrite) {
         self.frame.step(A64_INSTRUCTION);
     }
@@ -91,7 +91,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// access is dropped.
     #[inline]
     pub fn skip_instruction(&mut self) {
-        self.plan = None;
+        self.drop_plan();
         self.frame.step(instruction_length(self.esr));
     }
 
@@ -118,6 +118,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
                         let pending = PendingPlan::new(plan);
                         let first = pending.next_access();
                         self.plan = Some(pending);
+                        self.phase = Phase::Midway;
                         return Some(first);
                     }
                     Err(error) => error.exception(&access)?,
@@ -170,6 +171,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
             (None, None) => [value, 0],
             (Some(first), _) => [first, value],
         };
+        self.drop_plan();
         let stack_pointer = self.stack_pointer();
         if let Some(value) = pending.plan.finish(loaded, &mut self.frame) {
             self.write(stack_pointer, value);

@@ -3,7 +3,7 @@
 
 use super::Aarch64VCpu;
 use crate::controls;
-use crate::{AxVCpuHal, CpuFeatures, SystemRegister};
+use crate::{AxVCpuHal, SystemRegister};
 
 impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// Returns what the guest reads from `register`, or `None` if that is not
@@ -44,7 +44,8 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
 
     /// Tells whether the guest is shown the GIC's system registers.
     #[must_use]
-    pub fn has_gic_registers(&self) -> bool {
-        controls::shown(&self.ids).contains(CpuFeatures::GIC_SYSTEM_REGISTERS)
+    #[inline]
+    pub const fn has_gic_registers(&self) -> bool {
+        self.has_gic_registers
     }
 }

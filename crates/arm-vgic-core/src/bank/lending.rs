@@ -48,6 +48,24 @@ impl Bank {
     }
 
     /// Fills a list register for an active interrupt.
+    /// Fills a list register for the interrupt `number` once more, of which the guest has
+    /// taken and ended what the list register held before, and which came again since.
+    /// Returns `None` if there is more to it.
+    #[inline(always)]
+    pub(crate) fn lend_again(&mut self, number: u32, groups: Groups) -> Option<ListRegister> {
+        let bit = 1 << number;
+        let other = self.active | self.linked | self.ended | self.kept_active;
+        let wanted = self.latch & self.edge & self.enabled & groups.enabled(self.group);
+        if wanted & !other & bit == 0 {
+            return None;
+        }
+        self.stale &= !bit;
+        self.latch &= !bit;
+        self.lent_latch |= bit;
+        let priority = byte(&self.priority, number);
+        Some(ListRegister::new(number, priority, self.group & bit != 0).pending())
+    }
+
     #[inline(never)]
     fn hand_out_active(
         &mut self,

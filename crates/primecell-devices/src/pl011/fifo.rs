@@ -15,6 +15,7 @@ impl Fifo {
         self.0.len()
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -7,6 +7,9 @@ use super::fifo::Fifo;
 /// Part 0x011, designer 0x41 (Arm), revision 3: r1p5, which has FIFOs of 32.
 pub(super) const PERIPH_ID: [u8; 4] = [0x11, 0x10, 0x34, 0x00];
 
+/// The offset of UARTFR.
+pub(super) const FR: u64 = 0x018;
+
 /// A register below the identification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Register {
@@ -32,7 +35,7 @@ impl Register {
         Some(match offset {
             0x000 => Self::Dr,
             0x004 => Self::Rsr,
-            0x018 => Self::Fr,
+            FR => Self::Fr,
             0x020 => Self::Ilpr,
             0x024 => Self::Ibrd,
             0x028 => Self::Fbrd,

@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use arm_vgic_v2::{El2Gich, VirtualInterface};
 use dtb_platform::{Gic, Platform};
 use hypervisor::cpu::PcpuId;
+use hypervisor::telemetry::Watched;
 use memory_addr::MemoryAddr;
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_structs;
@@ -145,7 +146,7 @@ impl Shared {
             gicc: self.gicc,
             // SAFETY: the GICH frame of this GIC, mapped as device memory; this is
             // its only user on the CPU that calls this, which comes up once.
-            ich: VirtualInterface::new(unsafe { El2Gich::new(self.gich) }),
+            ich: Watched::new(VirtualInterface::new(unsafe { El2Gich::new(self.gich) })),
         };
         gic.reset_private();
         for intid in interrupts.private() {
@@ -176,14 +177,14 @@ impl Shared {
 pub(crate) struct Interface {
     gicd: &'static Gicd,
     gicc: &'static Gicc,
-    ich: VirtualInterface<El2Gich>,
+    ich: Watched<VirtualInterface<El2Gich>>,
 }
 
 impl CpuGic for Interface {
     type Ich = VirtualInterface<El2Gich>;
 
     #[inline]
-    fn ich(&mut self) -> &mut Self::Ich {
+    fn ich(&mut self) -> &mut Watched<Self::Ich> {
         &mut self.ich
     }
 

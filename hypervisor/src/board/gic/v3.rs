@@ -13,6 +13,7 @@ use arm_gic::{InterruptGroup, Trigger, UniqueMmioPointer};
 use arm_vgic_v3::El2Ich;
 use dtb_platform::{Gic, Platform};
 use hypervisor::cpu::PcpuId;
+use hypervisor::telemetry::Watched;
 use vm_contract::{HostPhysAddrRange, IntId};
 
 use super::{CpuGic, Interrupts, KICK, PRIORITY};
@@ -137,7 +138,7 @@ impl Shared {
         unsafe { asm!("msr S3_0_C12_C12_4, {}", "isb", in(reg) EOI_MODE, options(nostack)) };
         GicCpuInterface::enable_group1(true);
         Ok(Interface {
-            ich: El2Ich::new(),
+            ich: Watched::new(El2Ich::new()),
             redistributor,
             base,
         })
@@ -163,7 +164,7 @@ impl Shared {
 
 /// The redistributor and CPU interface of one CPU.
 pub(crate) struct Interface {
-    ich: El2Ich,
+    ich: Watched<El2Ich>,
     redistributor: GicRedistributor<'static>,
     /// Where it is, for the registers that the driver does not offer.
     base: usize,
@@ -173,7 +174,7 @@ impl CpuGic for Interface {
     type Ich = El2Ich;
 
     #[inline]
-    fn ich(&mut self) -> &mut El2Ich {
+    fn ich(&mut self) -> &mut Watched<El2Ich> {
         &mut self.ich
     }
 

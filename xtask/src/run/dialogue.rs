@@ -1,21 +1,22 @@
 //! A conversation with a guest on its console.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::suite::interrupted;
-use crate::run::instructions::{Counts, Exits};
-use crate::run::session::{Outcome, Session, Step};
+use super::instructions::{Counts, Exits};
+use super::session::{Outcome, Session, Step};
+use crate::telemetry::tracer::Trace;
 
 /// A running guest, and what it has printed that nobody has looked at yet.
-pub(super) struct Dialogue {
+pub(crate) struct Dialogue {
     session: Session,
     unread: String,
 }
 
 impl Dialogue {
-    pub(super) fn new(mut session: Session) -> Self {
+    pub(crate) fn new(mut session: Session) -> Self {
         session.heed_kernel_panics();
         Self {
             session,
@@ -24,12 +25,12 @@ impl Dialogue {
     }
 
     /// Types this.
-    pub(super) fn send(&self, text: &str) {
+    pub(crate) fn send(&self, text: &str) {
         self.session.keyboard().send(text.as_bytes());
     }
 
     /// Waits until the guest prints `text`, and returns what came before it.
-    pub(super) fn expect(&mut self, text: &str) -> Result<String> {
+    pub(crate) fn expect(&mut self, text: &str) -> Result<String> {
         loop {
             if let Some(start) = self.unread.find(text) {
                 let before = self.unread.drain(..start).collect();
@@ -44,7 +45,7 @@ impl Dialogue {
     }
 
     /// Waits until lines with all of these texts have appeared, in any order.
-    pub(super) fn expect_all(&mut self, texts: &[&str]) -> Result<()> {
+    pub(crate) fn expect_all(&mut self, texts: &[&str]) -> Result<()> {
         let mut missing = texts.to_vec();
         while let Some(first) = missing.first() {
             let line = self
@@ -56,21 +57,21 @@ impl Dialogue {
     }
 
     /// Returns everything that the machine has printed, looked at or not.
-    pub(super) fn all(&self) -> Result<String> {
+    pub(crate) fn all(&self) -> Result<String> {
         let path = self.session.log_path();
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Waits until the guest powers off, and returns what it printed last.
-    pub(super) fn power_off(mut self) -> Result<String> {
+    pub(crate) fn power_off(mut self) -> Result<String> {
         self.powered_off()?;
         Ok(self.unread)
     }
 
     /// Does the same on a machine that counts instructions, and returns how
     /// many there were as well, and how often guests were left.
-    pub(super) fn power_off_counted(mut self) -> Result<(String, Counts, Exits)> {
+    pub(crate) fn power_off_counted(mut self) -> Result<(String, Counts, Exits)> {
         self.powered_off()?;
         let counting = self.session.counting();
         let counting = counting.context("this machine counts no instructions")?;
@@ -79,8 +80,20 @@ impl Dialogue {
         Ok((self.unread, counting.counts()?, exits))
     }
 
+    /// Does the same on a machine that is traced, and returns the trace.
+    pub(crate) fn power_off_traced(mut self) -> Result<Trace> {
+        self.powered_off()?;
+        let trace = self.session.take_trace();
+        trace.context("this machine is not traced")?
+    }
+
+    /// Returns the directory of the run.
+    pub(crate) fn directory(&self) -> &Path {
+        self.session.directory()
+    }
+
     /// Waits for the end of the run, whatever it is.
-    pub(super) fn outcome(mut self) -> Result<Outcome> {
+    pub(crate) fn outcome(mut self) -> Result<Outcome> {
         self.end()
     }
 
@@ -114,4 +127,10 @@ impl Dialogue {
             Step::Ended(outcome) => Ok(Some(outcome)),
         }
     }
+}
+
+/// Ends everything at the user's wish.
+pub(crate) fn interrupted<T>(signal: i32) -> Result<T> {
+    eprintln!("stopped by signal {signal}");
+    std::process::exit(128 + signal);
 }

@@ -9,14 +9,14 @@ const ESCAPE: &str = "\x1d";
 const PROMPT: &str = "armature> ";
 
 /// Gives the monitor the focus.
-pub(super) fn enter(guest: &mut Dialogue) -> Result<()> {
+pub(crate) fn enter(guest: &mut Dialogue) -> Result<()> {
     guest.send(&format!("{ESCAPE}m"));
     guest.expect(PROMPT)?;
     Ok(())
 }
 
 /// Gives a virtual machine the focus.
-pub(super) fn leave_to(guest: &mut Dialogue, vm: u32) -> Result<()> {
+pub(crate) fn leave_to(guest: &mut Dialogue, vm: u32) -> Result<()> {
     guest.send(&format!("{ESCAPE}{vm}"));
     guest.expect(&format!("console: VM {vm}"))?;
     Ok(())
@@ -24,7 +24,7 @@ pub(super) fn leave_to(guest: &mut Dialogue, vm: u32) -> Result<()> {
 
 /// Types a command to the monitor, which has the focus, and returns what `parse`
 /// finds in its answer.
-pub(super) fn ask<T>(
+pub(crate) fn ask<T>(
     guest: &mut Dialogue,
     command: &str,
     parse: impl Fn(&str) -> Option<T>,
@@ -45,7 +45,7 @@ pub(super) fn ask<T>(
 }
 
 /// Turns a virtual machine off, whatever it is doing, and waits until it is off.
-pub(super) fn stop(guest: &mut Dialogue, vm: u32) -> Result<()> {
+pub(crate) fn stop(guest: &mut Dialogue, vm: u32) -> Result<()> {
     guest.send(&format!("stop {vm}\r"));
     guest.expect(&format!("VM {vm} is off"))?;
     Ok(())
@@ -53,13 +53,13 @@ pub(super) fn stop(guest: &mut Dialogue, vm: u32) -> Result<()> {
 
 /// What the monitor tells about memory.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Memory {
-    pub(super) frames_free: u64,
-    pub(super) heap_used: u64,
+pub(crate) struct Memory {
+    pub(crate) frames_free: u64,
+    pub(crate) heap_used: u64,
 }
 
 impl Memory {
-    pub(super) fn ask(guest: &mut Dialogue) -> Result<Self> {
+    pub(crate) fn ask(guest: &mut Dialogue) -> Result<Self> {
         ask(guest, "mem", Self::parse)
     }
 
@@ -71,24 +71,50 @@ impl Memory {
     }
 }
 
+/// What the monitor tells about the memory of one virtual machine, in frames.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct VmMemory {
+    pub(crate) frames: u64,
+    /// Those of its page tables, and how many there may be at most.
+    pub(crate) tables: u64,
+    pub(crate) most_tables: u64,
+}
+
+impl VmMemory {
+    pub(crate) fn ask(guest: &mut Dialogue, vm: u32) -> Result<Self> {
+        ask(guest, "mem", |answer| Self::parse(answer, vm))
+    }
+
+    fn parse(answer: &str, vm: u32) -> Option<Self> {
+        let (_, line) = answer.split_once(&format!("VM {vm}: "))?;
+        let (frames, tables) = line.split_once(" frames of memory, ")?;
+        let (tables, most) = tables.split_once(" of at most ")?;
+        Some(Self {
+            frames: frames.parse().ok()?,
+            tables: tables.parse().ok()?,
+            most_tables: most.split_once(' ')?.0.parse().ok()?,
+        })
+    }
+}
+
 /// The time that vCPUs have had, in milliseconds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Times {
-    pub(super) uptime: u64,
-    pub(super) vcpus: Vec<VcpuTime>,
+pub(crate) struct Times {
+    pub(crate) uptime: u64,
+    pub(crate) vcpus: Vec<VcpuTime>,
 }
 
 /// The time that one vCPU has had, in milliseconds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct VcpuTime {
-    pub(super) vm: u32,
-    pub(super) vcpu: u32,
-    pub(super) ran: u64,
-    pub(super) stolen: u64,
+pub(crate) struct VcpuTime {
+    pub(crate) vm: u32,
+    pub(crate) vcpu: u32,
+    pub(crate) ran: u64,
+    pub(crate) stolen: u64,
 }
 
 impl Times {
-    pub(super) fn ask(guest: &mut Dialogue) -> Result<Self> {
+    pub(crate) fn ask(guest: &mut Dialogue) -> Result<Self> {
         ask(guest, "stats", Self::parse)
     }
 
@@ -101,10 +127,10 @@ impl Times {
 }
 
 impl VcpuTime {
-    /// Reads VM, vCPU, CPU, time run, time stolen, turns and moves.
+    /// Reads VM, vCPU, CPU, time run, time stolen, turns, moves and exits.
     fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [vm, vcpu, _, ran, stolen, _, _] = words.as_slice() else {
+        let [vm, vcpu, _, ran, stolen, _, _, _] = words.as_slice() else {
             return None;
         };
         Some(Self {
@@ -138,9 +164,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_about_the_memory_of_a_vm_is_read() {
+        let answer = "heap used: 4096 bytes\r\n\
+                      VM 0: 4096 frames of memory, 6 of at most 20 frames of tables\r\n\
+                      VM 1: 262144 frames of memory, 7 of at most 521 frames of tables\r\n";
+        let memory = VmMemory {
+            frames: 262_144,
+            tables: 7,
+            most_tables: 521,
+        };
+        assert_eq!(VmMemory::parse(answer, 1), Some(memory));
+        assert_eq!(VmMemory::parse(answer, 2), None);
+    }
+
+    #[test]
     fn what_is_said_about_time_is_read() {
-        let answer = "stats\r\nVM  vCPU  CPU     run ms   stolen ms      turns  moves\r\n\
-                      0   1     0          345         267        426      0\r\n\
+        let answer = "stats\r\nVM  vCPU  CPU     run ms   stolen ms      turns  moves      exits\r\n\
+                      0   1     0          345         267        426      0       7000\r\n\
                       CPU  ready or running  runs\r\n\
                       0                   0  nobody\r\nuptime: 5810 ms\r\n";
         let time = VcpuTime {
