@@ -255,9 +255,7 @@ impl Vm {
 
     #[inline(never)]
     fn kick_all(&self, current: Option<VcpuId>, kicks: &Kicks) {
-        for vcpu in kicks.iter() {
-            self.call(vcpu, current);
-        }
+        kicks.for_each(|vcpu| self.call(vcpu, current));
     }
 
     /// Works on the interrupt controller. `work` returns which vCPUs have to be

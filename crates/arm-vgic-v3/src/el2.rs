@@ -40,9 +40,9 @@ impl Default for El2Ich {
 /// Implements the accessors of a numbered register; numbers that the
 /// architecture does not have read as zero and ignore writes.
 macro_rules! numbered {
-    ($read:ident, $write:ident, $value:ty, $from:expr, $to:expr,
+    ($inline:meta, $read:ident, $write:ident, $value:ty, $from:expr, $to:expr,
      $($n:literal => $register:ident),+) => {
-        #[inline]
+        #[$inline]
         fn $read(&self, n: usize) -> $value {
             $from(match n {
                 $($n => $register.get(),)+
@@ -50,7 +50,7 @@ macro_rules! numbered {
             })
         }
 
-        #[inline]
+        #[$inline]
         fn $write(&mut self, n: usize, value: $value) {
             match n {
                 $($n => $register.set($to(value)),)+
@@ -58,6 +58,14 @@ macro_rules! numbered {
             }
         }
     };
+}
+
+impl El2Ich {
+    numbered!(inline(never), read_further_lr, write_further_lr, ListRegister, ListRegister::from_bits, ListRegister::bits,
+        1 => ICH_LR1_EL2, 2 => ICH_LR2_EL2, 3 => ICH_LR3_EL2,
+        4 => ICH_LR4_EL2, 5 => ICH_LR5_EL2, 6 => ICH_LR6_EL2, 7 => ICH_LR7_EL2,
+        8 => ICH_LR8_EL2, 9 => ICH_LR9_EL2, 10 => ICH_LR10_EL2, 11 => ICH_LR11_EL2,
+        12 => ICH_LR12_EL2, 13 => ICH_LR13_EL2, 14 => ICH_LR14_EL2, 15 => ICH_LR15_EL2);
 }
 
 impl IchRegs for El2Ich {
@@ -101,13 +109,25 @@ impl IchRegs for El2Ich {
         ICH_HCR_EL2.set(value);
     }
 
-    numbered!(read_lr, write_lr, ListRegister, ListRegister::from_bits, ListRegister::bits,
-        0 => ICH_LR0_EL2, 1 => ICH_LR1_EL2, 2 => ICH_LR2_EL2, 3 => ICH_LR3_EL2,
-        4 => ICH_LR4_EL2, 5 => ICH_LR5_EL2, 6 => ICH_LR6_EL2, 7 => ICH_LR7_EL2,
-        8 => ICH_LR8_EL2, 9 => ICH_LR9_EL2, 10 => ICH_LR10_EL2, 11 => ICH_LR11_EL2,
-        12 => ICH_LR12_EL2, 13 => ICH_LR13_EL2, 14 => ICH_LR14_EL2, 15 => ICH_LR15_EL2);
-    numbered!(read_ap0r, write_ap0r, u64, core::convert::identity, core::convert::identity,
+    // Mostly there is but one interrupt, in the first list register.
+    #[inline(always)]
+    fn read_lr(&self, n: usize) -> ListRegister {
+        match n {
+            0 => ListRegister::from_bits(ICH_LR0_EL2.get()),
+            _ => self.read_further_lr(n),
+        }
+    }
+
+    #[inline(always)]
+    fn write_lr(&mut self, n: usize, value: ListRegister) {
+        match n {
+            0 => ICH_LR0_EL2.set(value.bits()),
+            _ => self.write_further_lr(n, value),
+        }
+    }
+
+    numbered!(inline, read_ap0r, write_ap0r, u64, core::convert::identity, core::convert::identity,
         0 => ICH_AP0R0_EL2, 1 => ICH_AP0R1_EL2, 2 => ICH_AP0R2_EL2, 3 => ICH_AP0R3_EL2);
-    numbered!(read_ap1r, write_ap1r, u64, core::convert::identity, core::convert::identity,
+    numbered!(inline, read_ap1r, write_ap1r, u64, core::convert::identity, core::convert::identity,
         0 => ICH_AP1R0_EL2, 1 => ICH_AP1R1_EL2, 2 => ICH_AP1R2_EL2, 3 => ICH_AP1R3_EL2);
 }
