@@ -11,7 +11,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// should the guest return to it.
     #[cold]
     pub fn inject(&mut self, exception: Exception) {
-        self.plan = None;
+        self.drop_plan();
         let mut registers = ExceptionRegisters {
             esr: 0,
             far: self.read(LiveRegister::FarEl1),
@@ -75,7 +75,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// Makes a virtual SError pending, which the guest takes once it does not
     /// mask SErrors.
     pub fn inject_serror(&mut self) {
-        self.plan = None;
+        self.drop_plan();
         let hcr = self.read(LiveRegister::Hcr);
         self.write(LiveRegister::Hcr, hcr | controls::HCR_VSE);
     }
