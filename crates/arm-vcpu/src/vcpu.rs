@@ -58,13 +58,15 @@ pub struct SetupConfig {
 }
 
 /// How far a vCPU is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Phase {
     Created,
     Ready,
     Bound,
-    /// Bound, and within an access that has more than one part.
-    Midway,
+    /// Not bound, and within an access that has more than one part.
+    Apart(PendingPlan),
+    /// Bound, and within such an access.
+    Midway(PendingPlan),
 }
 
 /// A virtual CPU of AArch64.
@@ -77,7 +79,6 @@ pub struct Aarch64VCpu<H> {
     /// The syndrome of the last synchronous exit.
     esr: u64,
     phase: Phase,
-    plan: Option<PendingPlan>,
     interrupts: InterruptSet,
     hal: H,
     vm: VmId,
@@ -166,7 +167,6 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
             frame: TrapFrame::default(),
             esr: 0,
             phase: Phase::Created,
-            plan: None,
             interrupts: InterruptSet::default(),
             hal: config.hal,
             vm,
@@ -225,13 +225,10 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
     fn bind(&mut self) -> Result<(), VcpuError> {
         match self.phase {
             Phase::Created => Err(VcpuError::NotSetUp),
-            Phase::Bound | Phase::Midway => Err(VcpuError::Bound),
-            Phase::Ready => {
+            Phase::Bound | Phase::Midway(_) => Err(VcpuError::Bound),
+            Phase::Ready | Phase::Apart(_) => {
                 self.hal.load(&self.registers);
-                self.phase = match self.plan {
-                    None => Phase::Bound,
-                    Some(_) => Phase::Midway,
-                };
+                self.move_on(Phase::Bound, Phase::Midway);
                 Ok(())
             }
         }
@@ -242,7 +239,7 @@ impl<H: AxVCpuHal> AxArchVCpu for Aarch64VCpu<H> {
             return Err(VcpuError::NotBound);
         }
         self.hal.save(&mut self.registers);
-        self.phase = Phase::Ready;
+        self.move_on(Phase::Ready, Phase::Apart);
         Ok(())
     }
 
@@ -275,7 +272,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     #[inline(always)]
     pub fn run_for<R: Running<Hal = H>>(running: &mut R) -> R::Outcome {
         let this = running.vcpu();
-        if this.phase != Phase::Bound {
+        if !matches!(this.phase, Phase::Bound) {
             let (pc, part) = (this.pc(), this.next_part());
             let noted = running.note(pc);
             return running.answer(noted, part);
@@ -292,21 +289,61 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// Returns the next part of the access that the guest is in.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the vCPU is not bound.
     #[cold]
     #[inline(never)]
-    #[expect(clippy::expect_used, reason = "as documented")]
+    #[expect(clippy::panic, reason = "a mistake of the caller, and no guest's")]
     fn next_part(&self) -> AxVCpuExitReason {
-        let plan = self.plan.as_ref().filter(|_| self.is_bound());
-        plan.expect("only a bound vCPU runs").next_access()
+        match &self.phase {
+            Phase::Midway(plan) => plan.next_access(),
+            _ => panic!("only a bound vCPU runs"),
+        }
+    }
+
+    /// Tells whether the guest is within an access of several parts.
+    #[inline(always)]
+    const fn has_plan(&self) -> bool {
+        matches!(self.phase, Phase::Midway(_) | Phase::Apart(_))
+    }
+
+    /// Goes on to `phase`, or to `within` with what is left of an access.
+    #[inline]
+    fn move_on(&mut self, phase: Phase, within: impl FnOnce(PendingPlan) -> Phase) {
+        if self.has_plan() {
+            self.phase = self.take_plan().map_or(phase, within);
+        } else {
+            self.phase = phase;
+        }
+    }
+
+    /// Takes what is left of an access of several parts, which is over by that.
+    #[cold]
+    #[inline(never)]
+    fn take_plan(&mut self) -> Option<PendingPlan> {
+        let after = match self.phase {
+            Phase::Midway(_) => Phase::Bound,
+            Phase::Apart(_) => Phase::Ready,
+            _ => return None,
+        };
+        match core::mem::replace(&mut self.phase, after) {
+            Phase::Midway(plan) | Phase::Apart(plan) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// Has the parts of `plan` done before the guest goes on.
+    fn put_plan(&mut self, plan: PendingPlan) {
+        self.phase = match self.phase {
+            Phase::Bound | Phase::Midway(_) => Phase::Midway(plan),
+            _ => Phase::Apart(plan),
+        };
     }
 
     /// Has nothing more of an access to do.
     #[inline]
     fn drop_plan(&mut self) {
-        self.plan = None;
-        if self.phase == Phase::Midway {
-            self.phase = Phase::Bound;
+        if self.has_plan() {
+            let _ = self.take_plan();
         }
     }
 
@@ -328,7 +365,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     #[inline]
     #[must_use]
     pub fn is_bound(&self) -> bool {
-        matches!(self.phase, Phase::Bound | Phase::Midway)
+        matches!(self.phase, Phase::Bound | Phase::Midway(_))
     }
 
     /// Returns what the guest reads as MPIDR_EL1.

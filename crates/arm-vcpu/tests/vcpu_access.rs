@@ -207,6 +207,35 @@ fn an_abort_in_the_middle_of_a_pair_leaves_it_to_start_anew() {
 }
 
 #[test]
+fn a_guest_goes_on_after_an_abort_in_the_middle_of_a_pair() {
+    for in_two_turns in [false, true] {
+        let mut vcpu = bound(
+            ScriptedGuest::new()
+                .then(|frame, registers| {
+                    frame.gpr[0] = DEVICE;
+                    registers.vbar_el1 = VBAR;
+                    undescribed_access(DEVICE, false)
+                })
+                .then(|frame, _| {
+                    assert_eq!((frame.elr, frame.gpr[1]), (VECTOR, 0));
+                    RawExit::Irq
+                }),
+        );
+        // LDP X1, X2, [X0], #16
+        let first = read_from(decoded(&mut vcpu, 0xA8C1_0801).unwrap());
+        vcpu.complete_read(first, 0x11);
+        if in_two_turns {
+            vcpu.unbind().unwrap();
+            vcpu.bind().unwrap();
+        }
+        let second = read_from(next(&mut vcpu));
+        assert_eq!(usize::from(second.address()) as u64, DEVICE + 8);
+        vcpu.inject_data_abort(Some(second.virtual_address()), false);
+        assert_eq!(next(&mut vcpu), AxVCpuExitReason::ExternalInterrupt);
+    }
+}
+
+#[test]
 fn write_back_reaches_the_stack_pointer_in_use() {
     // STR X0, [SP, #-16]!
     for (spsr, sp_el0, sp_el1) in [(0x3C5, 0, DEVICE), (0x3C4, DEVICE, 0)] {

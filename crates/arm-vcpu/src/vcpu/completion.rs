@@ -2,7 +2,7 @@
 
 use vm_contract::GuestMemory;
 
-use super::{Aarch64VCpu, Phase};
+use super::Aarch64VCpu;
 use crate::exception::{AbortStatus, Exception};
 use crate::exit::instruction_length;
 use crate::instruction::{AccessPlan, Element, decode_access};
@@ -54,7 +54,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// guest.
     #[inline(always)]
     pub fn complete_read(&mut self, read: MmioRead, value: u64) {
-        if self.phase == Phase::Midway {
+        if self.has_plan() {
             return self.advance_plan(value);
         }
         self.frame
@@ -66,7 +66,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// accesses, only the second ends it.
     #[inline(always)]
     pub fn complete_write(&mut self, write: MmioWrite) {
-        if self.phase == Phase::Midway {
+        if self.has_plan() {
             return self.advance_plan(0);
         }
         self.frame.step(write.instruction_length());
@@ -117,8 +117,7 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
                     Ok(plan) => {
                         let pending = PendingPlan::new(plan);
                         let first = pending.next_access();
-                        self.plan = Some(pending);
-                        self.phase = Phase::Midway;
+                        self.put_plan(pending);
                         return Some(first);
                     }
                     Err(error) => error.exception(&access)?,
@@ -157,12 +156,12 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
     /// Ends one access of a plan, and with the last one the instruction.
     #[cold]
     fn advance_plan(&mut self, value: u64) {
-        let Some(pending) = self.plan.take() else {
+        let Some(pending) = self.take_plan() else {
             return;
         };
         let loaded = match (pending.first, pending.plan.second()) {
             (None, Some(_)) => {
-                self.plan = Some(PendingPlan {
+                self.put_plan(PendingPlan {
                     first: Some(value),
                     ..pending
                 });
@@ -171,7 +170,6 @@ impl<H: AxVCpuHal> Aarch64VCpu<H> {
             (None, None) => [value, 0],
             (Some(first), _) => [first, value],
         };
-        self.drop_plan();
         let stack_pointer = self.stack_pointer();
         if let Some(value) = pending.plan.finish(loaded, &mut self.frame) {
             self.write(stack_pointer, value);
