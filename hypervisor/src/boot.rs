@@ -339,10 +339,7 @@ fn page_aligned(range: HostPhysAddrRange) -> HostPhysAddrRange {
 
 /// Returns where the boot modules of all VMs lie.
 fn modules_of<'a>(configs: impl Iterator<Item = &'a VmConfig>) -> Vec<HostPhysAddrRange> {
-    configs
-        .flat_map(|config| [Some(config.boot.range()), config.ramdisk])
-        .flatten()
-        .collect()
+    configs.flat_map(VmConfig::modules).collect()
 }
 
 /// Reads the VMs that the device tree asks for. What is wrong with one is

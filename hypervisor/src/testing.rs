@@ -156,6 +156,8 @@ pub(crate) fn config(cpus: u32, placement: Placement) -> VmConfig {
         weight: VmConfig::USUAL_WEIGHT,
         priority: VmConfig::USUAL_PRIORITY,
         its: false,
+        disks: Vec::new(),
+        nets: Vec::new(),
     }
 }
 

@@ -6,12 +6,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use vm_contract::HostPhysAddrRange;
 use vm_fdt::{FdtReserveEntry, FdtWriter};
 
 use crate::blob::Blob;
 use crate::tree::{Node, Tree};
-use crate::vm_config::{self, DOMAIN, FIRMWARE, KERNEL, MODULE, RAMDISK, property};
+use crate::vm_config::{self, DOMAIN, FIRMWARE, KERNEL, RAMDISK, module_node, property};
 use crate::{BootModule, ConfigError, TreeError, VmConfig};
 
 /// Returns a copy of the tree `host_blob` with a node under `/chosen` for each
@@ -176,6 +175,7 @@ impl From<&VmConfig> for RawNode {
             BootModule::Kernel(_) => KERNEL,
             BootModule::Firmware(_) => FIRMWARE,
         };
+        let module = |kind, range| module_node("module", kind, range);
         let mut boot = module(kind, config.boot.range());
         if let Some(bootargs) = &config.bootargs {
             boot.set_text(property::BOOTARGS, bootargs);
@@ -183,17 +183,13 @@ impl From<&VmConfig> for RawNode {
         node.children.push(boot);
         node.children
             .extend(config.ramdisk.map(|range| module(RAMDISK, range)));
+        let disks = config.disks.iter().enumerate();
+        let disks = disks.map(|(number, disk)| disk.node(number));
+        let nets = config.nets.iter().enumerate();
+        let nets = nets.map(|(number, net)| net.node(number));
+        node.children.extend(disks.chain(nets));
         node
     }
-}
-
-fn module(kind: &str, range: HostPhysAddrRange) -> RawNode {
-    let [start, size] = [range.start.as_usize() as u64, range.size() as u64];
-    let mut node = RawNode::new(format!("module@{start:x}"));
-    node.set_text("compatible", &format!("{kind}\0{MODULE}"));
-    let reg = [start, size].map(u64::to_be_bytes);
-    node.set(property::REG, reg.as_flattened());
-    node
 }
 
 /// What `/chosen` gets.

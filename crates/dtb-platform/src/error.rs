@@ -105,19 +105,21 @@ pub enum ConfigError {
         /// Those that are known there.
         known: &'static [&'static str],
     },
-    /// A module is of a kind that is not known, or of more than one.
+    /// What is under a domain node is of a kind that is not known, or of more than
+    /// one.
     #[error(
         "{node}: `compatible` is {compatible}: it must contain exactly one of \
-         `multiboot,kernel`, `multiboot,ramdisk` and `armature,firmware`"
+         `multiboot,kernel`, `multiboot,ramdisk`, `armature,firmware`, `armature,disk` and \
+         `armature,net`"
     )]
-    ModuleKind {
-        /// The full path of the module's node.
+    PartKind {
+        /// The full path of the node under the domain node.
         node: String,
         /// What it is compatible with.
         compatible: String,
     },
-    /// Two modules share memory without being the same one, or one VM uses
-    /// the same memory for two purposes.
+    /// Two modules share memory without being the same one, or one of them is a
+    /// disk that is written, or one VM uses the same memory for two purposes.
     #[error(
         "{node}: its modules must not overlap {}{}",
         if node == other { "each other" } else { "a part of those of " },
@@ -128,6 +130,56 @@ pub enum ConfigError {
         node: String,
         /// The full path of the other one; the same if it collides with itself.
         other: String,
+    },
+    /// A VM writes what another disk, its own or another VM's, has as well.
+    #[error(
+        "{node}: its part of the machine's disk {disk} must not overlap that of {}, \
+         unless both are read-only",
+        if node == other { "another disk of it" } else { other }
+    )]
+    DiskClash {
+        /// The full path of a domain node.
+        node: String,
+        /// The full path of the other one; the same if it clashes with itself.
+        other: String,
+        /// The number of the machine's disk.
+        disk: u32,
+    },
+    /// A VM has too many disks or network cards.
+    #[error("{node}: it must have at most {most} nodes compatible with `{what}`")]
+    TooManyDevices {
+        /// The full path of the domain node.
+        node: String,
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// All VMs up to this one have more network cards than the switch has ports.
+    #[error(
+        "{node}: with those of the VMs before it there must be at most {max} network cards",
+        max = crate::VmConfig::MAX_PORTS
+    )]
+    TooManyPorts {
+        /// The full path of the domain node.
+        node: String,
+    },
+    /// Two network cards have the same address.
+    #[error(
+        "{node}: `local-mac-address` is {}: no other network card must have it",
+        Mac(mac)
+    )]
+    DuplicateMac {
+        /// The full path of the domain node of the later one.
+        node: String,
+        /// The address that both have.
+        mac: [u8; 6],
+    },
+    /// There is a second uplink.
+    #[error("{node}: at most one node must be compatible with `armature,uplink`")]
+    Uplinks {
+        /// The full path of the second node.
+        node: String,
     },
     /// Two VMs have the same name or the same node.
     #[error("{node}: the name `{name}` must not be that of another VM")]
@@ -202,6 +254,16 @@ impl fmt::Display for Span<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = self.0.end.as_usize().saturating_sub(1);
         write!(f, "at {:#x} to {last:#x}", self.0.start.as_usize())
+    }
+}
+
+/// Writes the address of a network card.
+struct Mac<'a>(&'a [u8; 6]);
+
+impl fmt::Display for Mac<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 

@@ -3,7 +3,8 @@
 //! - [`Platform::from_fdt`] turns the machine's own tree into a plain
 //!   description of the machine.
 //! - [`vm_configs`] reads which VMs that tree asks for, and [`add_domains`]
-//!   writes it.
+//!   writes it; [`uplink()`] and [`add_uplink`] do so for the network card that
+//!   their switch is joined to.
 //! - [`GuestTree`] is the description of a guest's machine, and writes the tree
 //!   that the guest is given; [`layout`] holds its address map.
 //!
@@ -56,6 +57,7 @@ mod machine_facts;
 mod placement;
 mod platform;
 mod tree;
+mod uplink;
 mod vm_config;
 
 pub use blob::blob_bytes;
@@ -69,7 +71,11 @@ pub use interrupts::{Interrupt, Trigger};
 pub use machine_facts::MachineFacts;
 pub use placement::Placement;
 pub use platform::{Conduit, Platform, Psci, PsciVersion, Timer, Uart, UartKind, VirtioMmio};
-pub use vm_config::{BootModule, VmConfig, vm_configs, vm_configs_on};
+pub use uplink::{Uplink, add_uplink, uplink};
+pub use vm_config::{
+    BootModule, DiskConfig, DiskPart, DiskSource, NetConfig, VlanMode, VmConfig, vm_configs,
+    vm_configs_on,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::PropertyError;
-use crate::tree::Node;
+use crate::tree::{Node, has_repeats};
 use crate::vm_config::{allowed, property};
 
 /// Which physical CPUs run the vCPUs of a VM. CPU 0 is the one that booted; the
@@ -42,15 +42,8 @@ impl Placement {
 
     /// Reads the placement that a domain node asks for.
     pub(crate) fn read(domain: Node<'_, '_>) -> Result<Self, PropertyError> {
-        let words = |name, allowed| match domain.property(name).map(<[u8]>::as_chunks) {
-            None => Ok(None),
-            Some((words, [])) => Ok(Some(
-                words.iter().copied().map(u32::from_be_bytes).collect(),
-            )),
-            Some(_) => Err(domain.invalid(name, allowed)),
-        };
-        let pinned = words(property::AFFINITY, allowed::AFFINITY)?;
-        let within = words(property::CPU_SET, allowed::CPU_SET)?;
+        let pinned = domain.words(property::AFFINITY, allowed::AFFINITY)?;
+        let within = domain.words(property::CPU_SET, allowed::CPU_SET)?;
         match (pinned, within) {
             (None, None) => Ok(Self::Automatic),
             (Some(cpus), None) => Ok(Self::Pinned(cpus)),
@@ -72,11 +65,4 @@ impl Placement {
             Self::Automatic | Self::Pinned(_) | Self::Within(_) => Ok(()),
         }
     }
-}
-
-fn has_repeats(numbers: &[u32]) -> bool {
-    let mut sorted = numbers.to_vec();
-    sorted.sort_unstable();
-    sorted.dedup();
-    sorted.len() != numbers.len()
 }

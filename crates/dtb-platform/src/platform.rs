@@ -33,7 +33,8 @@ pub struct Platform {
     pub timer: Timer,
     /// How firmware is asked to start and stop CPUs.
     pub psci: Option<Psci>,
-    /// The virtio devices behind the MMIO transport, in ascending order.
+    /// The places of virtio devices behind the MMIO transport, in ascending order.
+    /// Which of them are empty only the registers there tell.
     pub virtio_mmio: Vec<VirtioMmio>,
     /// The registers of the PL031 real-time clock.
     pub rtc: Option<HostPhysAddrRange>,
@@ -127,6 +128,8 @@ pub struct VirtioMmio {
     pub range: HostPhysAddrRange,
     /// Its interrupt.
     pub interrupt: Interrupt,
+    /// Whether it sees memory as the CPUs do, through their caches.
+    pub dma_coherent: bool,
 }
 
 impl Platform {
@@ -324,7 +327,11 @@ fn virtio_mmio(tree: &Tree<'_>) -> Result<Vec<VirtioMmio>, PropertyError> {
         // Without an interrupt at the GIC a device is of no use.
         if let (Some(&range), Some(interrupt)) = (cells::reg(node)?.first(), first_interrupt(node)?)
         {
-            devices.push(VirtioMmio { range, interrupt });
+            devices.push(VirtioMmio {
+                range,
+                interrupt,
+                dma_coherent: node.flag("dma-coherent")?,
+            });
         }
     }
     devices.sort_unstable_by_key(|device| device.range.start);

@@ -203,6 +203,24 @@ impl<'t, 'a> Node<'t, 'a> {
         self.read(name, allowed, word)
     }
 
+    /// Reads a property that holds any number of words, if it is there.
+    pub(crate) fn words(
+        self,
+        name: &'static str,
+        allowed: &'static str,
+    ) -> Result<Option<Vec<u32>>, PropertyError> {
+        self.read(name, allowed, |value| match value.as_chunks() {
+            (words, []) => Some(words.iter().copied().map(u32::from_be_bytes).collect()),
+            _ => None,
+        })
+    }
+
+    /// Tells whether a property is there, which holds nothing.
+    pub(crate) fn flag(self, name: &'static str) -> Result<bool, PropertyError> {
+        let flag = self.read(name, "empty", |value| value.is_empty().then_some(()))?;
+        Ok(flag.is_some())
+    }
+
     /// Reads a property that holds one string, if it is there.
     pub(crate) fn string(self, name: &'static str) -> Result<Option<&'a str>, PropertyError> {
         self.read(name, "one string that ends with a NUL", string)
@@ -251,6 +269,14 @@ impl<'t, 'a> Node<'t, 'a> {
             allowed,
         }
     }
+}
+
+/// Tells whether a value is there twice.
+pub(crate) fn has_repeats<T: Ord + Copy>(values: &[T]) -> bool {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted.len() != values.len()
 }
 
 /// Decodes a value of exactly one word.

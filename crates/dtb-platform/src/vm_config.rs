@@ -2,14 +2,22 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use vm_contract::HostPhysAddrRange;
 
-use crate::{ConfigError, Fault, Placement, PropertyError, layout};
+use crate::{ConfigError, Fault, GuestDevice, Placement, PropertyError, RawNode, layout};
 
+mod disk;
+mod neighbours;
+mod net;
 mod read;
 
+pub use disk::{DiskConfig, DiskPart, DiskSource};
+pub(crate) use neighbours::check_all;
+pub use net::{NetConfig, VlanMode};
+pub(crate) use read::check_properties;
 pub use read::{vm_configs, vm_configs_on};
 
 /// What names a domain node.
@@ -18,6 +26,9 @@ pub(crate) const DOMAIN: &str = "xen,domain";
 pub(crate) const KERNEL: &str = "multiboot,kernel";
 pub(crate) const RAMDISK: &str = "multiboot,ramdisk";
 pub(crate) const FIRMWARE: &str = "armature,firmware";
+/// What names a disk and a network card.
+pub(crate) const DISK: &str = "armature,disk";
+pub(crate) const NET: &str = "armature,net";
 /// What names any module.
 pub(crate) const MODULE: &str = "multiboot,module";
 
@@ -33,6 +44,16 @@ pub(crate) mod property {
     pub(crate) const PRIORITY: &str = "armature,priority";
     pub(crate) const ITS: &str = "armature,its";
     pub(crate) const REG: &str = "reg";
+    pub(crate) const HOST_DISK: &str = "armature,host-disk";
+    pub(crate) const SECTORS: &str = "armature,sectors";
+    pub(crate) const PARTITION: &str = "armature,partition";
+    pub(crate) const READ_ONLY: &str = "armature,read-only";
+    pub(crate) const MAC: &str = "local-mac-address";
+    pub(crate) const VLAN: &str = "armature,vlan";
+    pub(crate) const TRUNK: &str = "armature,trunk";
+    pub(crate) const NATIVE_VLAN: &str = "armature,native-vlan";
+    pub(crate) const ANY_SOURCE: &str = "armature,any-source";
+    pub(crate) const HOST_NET: &str = "armature,host-net";
     /// Those that a domain node may have and that are ours alone.
     pub(super) const OURS: [&str; 6] = [NAME, AFFINITY, CPU_SET, WEIGHT, PRIORITY, ITS];
 }
@@ -49,11 +70,30 @@ pub(crate) mod allowed {
     pub(crate) const NO_CPU_SET: &str = "absent beside `armature,affinity`";
     pub(super) const WEIGHT: &str = "one word, from 1 to 10000";
     pub(super) const PRIORITY: &str = "one word, from 0 to 7";
-    pub(super) const ITS: &str = "empty";
     pub(crate) const CPUS_V2: &str = "one word, from 1 to 8, on this machine, which has a GICv2";
     pub(crate) const NO_ITS: &str = "absent on this machine, which has a GICv2";
     pub(super) const MODULE: &str = "one address and one size, not empty";
     pub(super) const BOOTARGS: &str = "one string that ends with a NUL";
+    pub(super) const HOST_DISK: &str = "one word, the number of a disk of the machine";
+    pub(super) const SOURCE: &str =
+        "one word, the number of a disk of the machine, or `reg` must be there in its place";
+    pub(super) const NO_HOST_DISK: &str = "absent beside `reg`";
+    pub(super) const SECTORS: &str =
+        "the number of the first sector and how many there are, at least one, in two words each";
+    pub(super) const PARTITION: &str = "one word, the number of a partition, at least 1";
+    pub(super) const NO_PART: &str = "absent beside `armature,sectors`";
+    pub(super) const NO_REG: &str = "absent beside `armature,sectors` and `armature,partition`";
+    pub(super) const DISK_MODULE: &str =
+        "one address and one size, a multiple of 512 bytes and not empty";
+    pub(super) const MAC: &str =
+        "6 bytes, neither a group's address nor one that begins with 02:61:72";
+    pub(super) const VLAN: &str = "one word, from 1 to 4094";
+    pub(super) const NO_VLAN: &str = "absent beside `armature,trunk`";
+    pub(super) const TRUNK: &str =
+        "numbers from 1 to 4094, one word each, at least one and none twice";
+    pub(super) const NATIVE_VLAN: &str = "one word, from 1 to 4094, and none of `armature,trunk`";
+    pub(super) const NO_NATIVE_VLAN: &str = "absent without `armature,trunk`";
+    pub(crate) const HOST_NET: &str = "one word, the number of a network card of the machine";
     pub(super) const NODE: &str = "a letter, then letters, digits or `,._+-`; at most 31";
 }
 
@@ -86,6 +126,10 @@ pub struct VmConfig {
     pub priority: u8,
     /// Whether its GICv3 has an interrupt translation service, and LPIs.
     pub its: bool,
+    /// Its disks, at most [`VmConfig::MAX_DISKS`].
+    pub disks: Vec<DiskConfig>,
+    /// Its network cards, at most [`VmConfig::MAX_NETS`].
+    pub nets: Vec<NetConfig>,
 }
 
 /// What a VM starts with, and where in the host's memory that is.
@@ -107,18 +151,6 @@ impl BootModule {
     }
 }
 
-/// Checks VMs each by itself and as neighbours.
-pub(crate) fn check_all(configs: &[VmConfig]) -> Result<(), ConfigError> {
-    for (index, config) in configs.iter().enumerate() {
-        config.check()?;
-        let earlier = configs.get(..index).unwrap_or_default();
-        earlier
-            .iter()
-            .try_for_each(|earlier| config.check_beside(earlier))?;
-    }
-    Ok(())
-}
-
 impl VmConfig {
     /// The weights that a VM may have.
     pub const WEIGHTS: RangeInclusive<u32> = 1..=10_000;
@@ -129,37 +161,30 @@ impl VmConfig {
     /// The priority of a VM that says nothing about it.
     pub const USUAL_PRIORITY: u8 = 0;
 
+    /// The most disks that a VM may have.
+    pub const MAX_DISKS: usize = 16;
+    /// The most network cards that a VM may have.
+    pub const MAX_NETS: usize = 8;
+    /// The most network cards that all VMs may have together: the switch has one
+    /// port more.
+    pub const MAX_PORTS: usize = 63;
+
+    /// Returns its disks, each with the place of its virtio device: these are the
+    /// first of [`layout::virtio_mmio`].
+    pub fn disk_places(&self) -> impl Iterator<Item = (GuestDevice, &DiskConfig)> {
+        (0..).map_while(layout::virtio_mmio).zip(&self.disks)
+    }
+
+    /// Returns its network cards, each with the place of its virtio device: these
+    /// follow those of the disks.
+    pub fn net_places(&self) -> impl Iterator<Item = (GuestDevice, &NetConfig)> {
+        let first = self.disks.len();
+        (first..).map_while(layout::virtio_mmio).zip(&self.nets)
+    }
+
     /// Returns the path of the node that describes the VM.
     pub(crate) fn path(&self) -> String {
         format!("/chosen/{}", self.node)
-    }
-
-    /// Returns where its modules are.
-    pub(crate) fn modules(&self) -> impl Iterator<Item = HostPhysAddrRange> {
-        [self.boot.range()].into_iter().chain(self.ramdisk)
-    }
-
-    /// Checks that the VM can be built beside an earlier one.
-    fn check_beside(&self, earlier: &Self) -> Result<(), ConfigError> {
-        for (ours, theirs) in [(&self.name, &earlier.name), (&self.node, &earlier.node)] {
-            if ours == theirs {
-                return Err(ConfigError::DuplicateName {
-                    node: self.path(),
-                    name: ours.clone(),
-                });
-            }
-        }
-        let collides = |ours: HostPhysAddrRange| {
-            let mut theirs = earlier.modules();
-            theirs.any(|theirs| ours != theirs && ours.overlaps(theirs))
-        };
-        if self.modules().any(collides) {
-            return Err(ConfigError::Overlap {
-                node: self.path(),
-                other: earlier.path(),
-            });
-        }
-        Ok(())
     }
 
     /// Checks everything that one VM can have wrong by itself.
@@ -203,17 +228,32 @@ impl VmConfig {
         if self.modules().any(|module| module.start >= module.end) {
             return Err(invalid(property::REG, allowed::MODULE).into());
         }
-        if self
-            .ramdisk
-            .is_some_and(|ramdisk| ramdisk.overlaps(self.boot.range()))
-        {
-            return Err(ConfigError::Overlap {
-                node: self.path(),
-                other: self.path(),
-            });
+        for (what, count, most) in [
+            (DISK, self.disks.len(), Self::MAX_DISKS),
+            (NET, self.nets.len(), Self::MAX_NETS),
+        ] {
+            if count > most {
+                let node = self.path();
+                return Err(ConfigError::TooManyDevices { node, what, most });
+            }
         }
-        Ok(())
+        let disks = self.disks.iter().map(DiskConfig::check);
+        let nets = self.nets.iter().map(NetConfig::check);
+        if let Some(Err((property, allowed))) = disks.chain(nets).find(Result::is_err) {
+            return Err(invalid(property, allowed).into());
+        }
+        self.check_alone()
     }
+}
+
+/// Makes the node of a module of this kind.
+pub(crate) fn module_node(name: &str, kind: &str, range: HostPhysAddrRange) -> RawNode {
+    let [start, size] = [range.start.as_usize() as u64, range.size() as u64];
+    let mut node = RawNode::new(format!("{name}@{start:x}"));
+    node.set_text("compatible", &format!("{kind}\0{MODULE}"));
+    let reg = [start, size].map(u64::to_be_bytes);
+    node.set(property::REG, reg.as_flattened());
+    node
 }
 
 /// Tells whether a node may have this name, with or without a unit address.

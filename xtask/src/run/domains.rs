@@ -37,6 +37,8 @@ pub(crate) fn describe(
         weight: vm.weight,
         priority: vm.priority,
         its: vm.its,
+        disks: Vec::new(),
+        nets: Vec::new(),
     })
 }
 

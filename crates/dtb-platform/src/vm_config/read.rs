@@ -6,7 +6,10 @@ use alloc::vec::Vec;
 
 use vm_contract::HostPhysAddrRange;
 
-use super::{BootModule, DOMAIN, FIRMWARE, KERNEL, RAMDISK, VmConfig, allowed, property};
+use super::{
+    BootModule, DISK, DOMAIN, DiskConfig, FIRMWARE, KERNEL, NET, NetConfig, RAMDISK, VmConfig,
+    allowed, property,
+};
 use crate::blob::Blob;
 use crate::tree::{Node, Tree};
 use crate::{BlobError, ConfigError, MachineFacts, Placement, PropertyError, cells};
@@ -60,8 +63,7 @@ fn judged(
         let config = VmConfig::read(domain).and_then(|config| {
             fits(&config)?;
             // Only those that will be there can be in the way.
-            let mut earlier = configs.iter().flatten();
-            earlier.try_for_each(|earlier| config.check_beside(earlier))?;
+            config.check_after(configs.iter().flatten())?;
             Ok(config)
         });
         configs.push(config);
@@ -80,12 +82,8 @@ impl VmConfig {
             .word(PRIORITY, allowed::PRIORITY)?
             .map(|word| u8::try_from(word).map_err(|_| node.invalid(PRIORITY, allowed::PRIORITY)))
             .transpose()?;
-        let its = match node.property(ITS) {
-            Some([]) => true,
-            Some(_) => return Err(node.invalid(ITS, allowed::ITS).into()),
-            None => false,
-        };
-        let modules = Modules::read(node)?;
+        let its = node.flag(ITS)?;
+        let parts = Parts::read(node)?;
         let config = Self {
             node: node.name().into(),
             name: node.string(NAME)?.unwrap_or(node.name()).into(),
@@ -94,11 +92,11 @@ impl VmConfig {
                 .ok_or_else(|| node.missing(MEMORY, allowed::MEMORY))?
                 // Too much in any case.
                 .saturating_mul(1024),
-            boot: modules
+            boot: parts
                 .boot
                 .ok_or_else(|| ConfigError::BootModules { node: node.path() })?,
-            ramdisk: modules.ramdisk,
-            bootargs: modules
+            ramdisk: parts.ramdisk,
+            bootargs: parts
                 .bootargs
                 .or(node.string(property::BOOTARGS)?)
                 .map(String::from),
@@ -106,6 +104,8 @@ impl VmConfig {
             weight: weight.unwrap_or(Self::USUAL_WEIGHT),
             priority: priority.unwrap_or(Self::USUAL_PRIORITY),
             its,
+            disks: parts.disks,
+            nets: parts.nets,
         };
         config.check()?;
         Ok(config)
@@ -114,7 +114,10 @@ impl VmConfig {
 
 /// Checks that all of the properties that are ours are `known`: with a typing
 /// error in its name, one would do nothing.
-fn check_properties(node: Node<'_, '_>, known: &'static [&str]) -> Result<(), ConfigError> {
+pub(crate) fn check_properties(
+    node: Node<'_, '_>,
+    known: &'static [&str],
+) -> Result<(), ConfigError> {
     let unknown = node
         .properties()
         .iter()
@@ -129,67 +132,83 @@ fn check_properties(node: Node<'_, '_>, known: &'static [&str]) -> Result<(), Co
     }
 }
 
-/// The modules under a domain node.
+/// What is under a domain node: modules and devices.
 #[derive(Default)]
-struct Modules<'a> {
+struct Parts<'a> {
     boot: Option<BootModule>,
     ramdisk: Option<HostPhysAddrRange>,
     bootargs: Option<&'a str>,
+    disks: Vec<DiskConfig>,
+    nets: Vec<NetConfig>,
 }
 
-/// What a module is.
+/// What a node under a domain node is.
 #[derive(Clone, Copy)]
 enum Kind {
     Kernel,
     Firmware,
     Ramdisk,
+    Disk,
+    Net,
 }
 
-impl<'a> Modules<'a> {
+impl<'a> Parts<'a> {
     fn read(domain: Node<'_, 'a>) -> Result<Self, ConfigError> {
-        let mut modules = Self::default();
+        let mut parts = Self::default();
         for node in domain.children().filter(|node| node.is_available()) {
-            let Some(kind) = kind(node)? else {
-                continue;
-            };
-            check_properties(node, &[])?;
-            let range = range(node)?;
-            let boot = match kind {
-                Kind::Kernel => BootModule::Kernel(range),
-                Kind::Firmware => BootModule::Firmware(range),
-                Kind::Ramdisk => {
-                    if modules.ramdisk.replace(range).is_some() {
-                        return Err(ConfigError::Ramdisks {
-                            node: domain.path(),
-                        });
-                    }
-                    continue;
-                }
-            };
-            if modules.boot.replace(boot).is_some() {
-                return Err(ConfigError::BootModules {
-                    node: domain.path(),
-                });
+            match kind(node)? {
+                None => {}
+                Some(Kind::Disk) => parts.disks.push(DiskConfig::read(node)?),
+                Some(Kind::Net) => parts.nets.push(NetConfig::read(node)?),
+                Some(Kind::Ramdisk) => parts.ramdisk(domain, node)?,
+                Some(Kind::Kernel) => parts.boot(domain, node, BootModule::Kernel)?,
+                Some(Kind::Firmware) => parts.boot(domain, node, BootModule::Firmware)?,
             }
-            modules.bootargs = node.string(property::BOOTARGS)?;
         }
-        Ok(modules)
+        Ok(parts)
+    }
+
+    /// Takes the initial ramdisk of `domain`.
+    fn ramdisk(&mut self, domain: Node<'_, 'a>, node: Node<'_, 'a>) -> Result<(), ConfigError> {
+        match self.ramdisk.replace(module(node)?) {
+            None => Ok(()),
+            Some(_) => Err(ConfigError::Ramdisks {
+                node: domain.path(),
+            }),
+        }
+    }
+
+    /// Takes the module of `domain` that it starts with.
+    fn boot(
+        &mut self,
+        domain: Node<'_, 'a>,
+        node: Node<'_, 'a>,
+        kind: fn(HostPhysAddrRange) -> BootModule,
+    ) -> Result<(), ConfigError> {
+        if self.boot.replace(kind(module(node)?)).is_some() {
+            let node = domain.path();
+            return Err(ConfigError::BootModules { node });
+        }
+        self.bootargs = node.string(property::BOOTARGS)?;
+        Ok(())
     }
 }
 
-/// Tells what a node below a domain is, or that it is no module at all.
+/// Tells what a node below a domain is, or that it is nothing of ours.
 fn kind(node: Node<'_, '_>) -> Result<Option<Kind>, ConfigError> {
-    const KINDS: [(&str, Kind); 3] = [
+    const KINDS: [(&str, Kind); 5] = [
         (KERNEL, Kind::Kernel),
         (FIRMWARE, Kind::Firmware),
         (RAMDISK, Kind::Ramdisk),
+        (DISK, Kind::Disk),
+        (NET, Kind::Net),
     ];
     let mut kinds = KINDS.iter().filter(|(name, _)| node.is_compatible(&[name]));
     let ours = |name: &&str| name.starts_with(LOADERS) || name.starts_with(OURS);
     match (kinds.next(), kinds.next()) {
         (Some((_, kind)), None) => Ok(Some(*kind)),
         (None, _) if !node.compatible().any(|name| ours(&name)) => Ok(None),
-        _ => Err(ConfigError::ModuleKind {
+        _ => Err(ConfigError::PartKind {
             node: node.path(),
             compatible: node.compatible().fold(String::new(), |list, name| {
                 let comma = if list.is_empty() { "" } else { ", " };
@@ -199,7 +218,14 @@ fn kind(node: Node<'_, '_>) -> Result<Option<Kind>, ConfigError> {
     }
 }
 
-fn range(node: Node<'_, '_>) -> Result<HostPhysAddrRange, PropertyError> {
+/// Reads a module of which nothing is said but where it is.
+fn module(node: Node<'_, '_>) -> Result<HostPhysAddrRange, ConfigError> {
+    check_properties(node, &[])?;
+    Ok(range(node)?)
+}
+
+/// Reads where a module is.
+pub(super) fn range(node: Node<'_, '_>) -> Result<HostPhysAddrRange, PropertyError> {
     match cells::plain_reg(node)?.as_slice() {
         [range] if !range.is_empty() => Ok(*range),
         _ => Err(node.invalid(property::REG, allowed::MODULE)),

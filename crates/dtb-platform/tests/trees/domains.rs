@@ -6,6 +6,7 @@ use dtb_platform::{
 };
 use proptest::prelude::*;
 
+use crate::devices::{any_disks, any_net, make_own};
 use crate::machines::{TestNode, board, node, qemu_virt};
 use crate::platform::range;
 
@@ -49,11 +50,11 @@ pub(crate) fn machine(domains: &[TestNode]) -> Vec<u8> {
 }
 
 /// Reads domains of which all are good, or returns the first error.
-fn configs(domains: &[TestNode]) -> Result<Vec<VmConfig>, ConfigError> {
+pub(crate) fn configs(domains: &[TestNode]) -> Result<Vec<VmConfig>, ConfigError> {
     all_of(&machine(domains))
 }
 
-fn all_of(blob: &[u8]) -> Result<Vec<VmConfig>, ConfigError> {
+pub(crate) fn all_of(blob: &[u8]) -> Result<Vec<VmConfig>, ConfigError> {
     let configs = vm_configs(blob).expect("a tree");
     configs.into_iter().collect()
 }
@@ -72,6 +73,8 @@ pub(crate) fn described(name: &str) -> VmConfig {
         weight: 100,
         priority: 0,
         its: false,
+        disks: vec![],
+        nets: vec![],
     }
 }
 
@@ -289,6 +292,8 @@ prop_compose! {
         weight in VmConfig::WEIGHTS,
         priority in VmConfig::PRIORITIES,
         its in any::<bool>(),
+        disks in any_disks(),
+        nets in proptest::collection::vec(any_net(), 0..=VmConfig::MAX_NETS),
     ) -> VmConfig {
         let boot = range(0x1_0000_0000, boot_bytes);
         VmConfig {
@@ -307,6 +312,8 @@ prop_compose! {
             weight,
             priority,
             its,
+            disks,
+            nets,
         }
     }
 }
@@ -331,6 +338,7 @@ proptest! {
                 BootModule::Firmware(range) => BootModule::Firmware(apart(range)),
             };
             vm.ramdisk = vm.ramdisk.map(apart);
+            make_own(&mut vm.disks, &mut vm.nets, index, apart);
         }
         let blob = add_domains(&qemu_virt().blob(), &wanted).expect("a good description");
         prop_assert_eq!(all_of(&blob), Ok(wanted));

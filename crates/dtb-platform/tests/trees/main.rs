@@ -5,6 +5,7 @@
     reason = "a test that meets what it does not expect has to stop"
 )]
 
+mod devices;
 mod domains;
 mod guest;
 mod machines;

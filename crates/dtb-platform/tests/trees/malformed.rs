@@ -1,8 +1,9 @@
 //! Blobs that are not what they claim: errors, never panics.
 
 use dtb_platform::{
-    BlobError, BootModule, HostOptions, MachineFacts, Placement, Platform, PlatformError, VmConfig,
-    add_bootargs, add_domains, blob_bytes, vm_configs, vm_configs_on,
+    BlobError, BootModule, DiskConfig, DiskPart, DiskSource, HostOptions, MachineFacts, NetConfig,
+    Placement, Platform, PlatformError, Uplink, VlanMode, VmConfig, add_bootargs, add_domains,
+    add_uplink, blob_bytes, uplink, vm_configs, vm_configs_on,
 };
 use proptest::prelude::*;
 
@@ -35,6 +36,7 @@ fn get(blob: &[u8], at: usize) -> u32 {
 /// Reads `blob` in every way there is, only to see that each returns.
 fn read_all(blob: &[u8]) {
     let _ = vm_configs(blob);
+    let _ = uplink(blob);
     if let Ok(platform) = Platform::from_fdt(blob) {
         let _ = vm_configs_on(blob, &MachineFacts::of(&platform, &[]));
         let _ = HostOptions::parse(&platform.bootargs.unwrap_or_default());
@@ -87,8 +89,26 @@ fn full_tree(tree: &TestNode) -> Vec<u8> {
         weight: 100,
         priority: 0,
         its: true,
+        disks: vec![DiskConfig {
+            source: DiskSource::Host {
+                disk: 0,
+                part: DiskPart::Partition(1),
+            },
+            read_only: true,
+        }],
+        nets: vec![NetConfig {
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            vlan: VlanMode::default(),
+            anti_spoofing: true,
+        }],
     };
-    add_domains(&tree.blob_reserving(&[(0x1000, 0x1000)]), &[vm]).expect("a good description")
+    let out = Uplink {
+        card: 0,
+        vlan: VlanMode::default(),
+    };
+    let tree = tree.blob_reserving(&[(0x1000, 0x1000)]);
+    let tree = add_domains(&tree, &[vm]).expect("a good description");
+    add_uplink(&tree, &out).expect("a good description")
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn qemu_virt_is_read_as_it_is() {
                 trigger: Trigger::Edge
             }
         );
+        assert!(device.dma_coherent);
     }
     assert_eq!(platform.rtc, Some(range(0x0901_0000, 0x1000)));
     assert_eq!((platform.initrd, platform.bootargs), (None, None));

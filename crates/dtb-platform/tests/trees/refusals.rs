@@ -26,7 +26,8 @@ const MODULE: &str = "it must be one address and one size, not empty";
 const BOOT: &str = "it must have exactly one module to start, \
                     compatible with `multiboot,kernel` or `armature,firmware`";
 const KIND: &str = "it must contain exactly one of \
-                    `multiboot,kernel`, `multiboot,ramdisk` and `armature,firmware`";
+                    `multiboot,kernel`, `multiboot,ramdisk`, `armature,firmware`, `armature,disk` \
+                    and `armature,net`";
 const KNOWN: &str = "it must be `armature,name`, `armature,affinity`, `armature,cpu-set`, \
                      `armature,weight`, `armature,priority`, or `armature,its`";
 
@@ -35,7 +36,7 @@ const KERNEL: &str = "kernel@48000000";
 
 /// The error for a domain among good ones, which stay as they are.
 #[track_caller]
-fn only_error(
+pub(crate) fn only_error(
     judge: impl Fn(&[u8]) -> Vec<Result<VmConfig, ConfigError>>,
     bad: TestNode,
 ) -> String {
@@ -50,7 +51,7 @@ fn only_error(
     }
 }
 
-fn read(blob: &[u8]) -> Vec<Result<VmConfig, ConfigError>> {
+pub(crate) fn read(blob: &[u8]) -> Vec<Result<VmConfig, ConfigError>> {
     vm_configs(blob).expect("a tree")
 }
 
@@ -243,8 +244,8 @@ fn each_bad_module_is_one_error_and_the_others_stay() {
             ),
         ),
         (
-            child("disk", "armature,disk"),
-            format!("{vm}/disk: `compatible` is `armature,disk`: {KIND}"),
+            child("disc", "armature,disc"),
+            format!("{vm}/disc: `compatible` is `armature,disc`: {KIND}"),
         ),
         (without_kernel(), format!("{vm}: {BOOT}")),
         (
