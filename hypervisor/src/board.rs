@@ -12,3 +12,4 @@ pub(crate) mod logger;
 pub(crate) mod rtc;
 pub(crate) mod tables;
 pub(crate) mod uart;
+pub(crate) mod virtio;

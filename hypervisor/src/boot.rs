@@ -37,7 +37,7 @@ use crate::board::el2_cpu::El2Cpu;
 use crate::board::firmware::Firmware;
 use crate::board::gic::{CpuGic, Interrupts, MachineGic, Version};
 use crate::board::host::Host;
-use crate::board::{cache, heap, logger, tables, uart};
+use crate::board::{cache, heap, logger, tables, uart, virtio};
 
 pub(crate) use layout::{image, is_guard_page, is_mapped_memory, park};
 
@@ -174,8 +174,11 @@ fn start_machine(
     if configs.is_empty() {
         return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
     }
+    // SAFETY: called once; the devices and the pool's memory are mapped.
+    let devices = unsafe { virtio::bring_up(&platform, &pool) };
+    let lines: &'static [_] = devices.interrupts.leak();
     // SAFETY: called once, on the boot CPU; the GIC is mapped.
-    let gic = unsafe { MachineGic::bring_up(&platform) }?;
+    let gic = unsafe { MachineGic::bring_up(&platform, lines) }?;
     let host: &'static Host = Box::leak(Box::new(Host { gic }));
     let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
     let cpus = Arc::new(Cpus::new(host, cpu_count));
@@ -190,6 +193,7 @@ fn start_machine(
             pool,
             console,
             cpus,
+            devices: Arc::new(devices.host),
             module: module_bytes,
         },
         cpu_count,
@@ -306,6 +310,7 @@ unsafe extern "C" {
 fn device_ranges(platform: &Platform) -> Vec<HostPhysAddrRange> {
     let mut ranges: Vec<_> = platform.uart.iter().map(|uart| uart.range).collect();
     ranges.extend(platform.rtc);
+    ranges.extend(platform.virtio_mmio.iter().map(|place| place.range));
     match &platform.gic {
         Gic::V2 {
             distributor,

@@ -91,6 +91,8 @@ pub enum PhysicalInterrupt {
     Maintenance,
     /// The machine's UART.
     Console,
+    /// One of the devices that VMs share.
+    Device(IntId),
     /// Nothing that anybody asked for.
     Unexpected(IntId),
 }

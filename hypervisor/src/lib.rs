@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod console;
 pub mod cpu;
+pub mod devices;
 pub mod dispatch;
 pub mod frames;
 pub mod history;
@@ -26,6 +27,7 @@ pub mod ranges;
 pub mod run;
 pub mod sched;
 pub mod smccc;
+pub mod storage;
 pub mod telemetry;
 pub mod vcpu;
 pub mod vm;

@@ -23,6 +23,8 @@ pub mod rank {
     pub const DEVICE: u8 = 50;
     /// A VM's interrupt translation service.
     pub const ITS: u8 = 55;
+    /// A disk of the machine.
+    pub const HOST_DISK: u8 = 58;
     /// A VM's stage-2 tables.
     pub const STAGE2: u8 = 60;
     /// A VM's interrupt controller.

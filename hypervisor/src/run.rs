@@ -226,6 +226,9 @@ impl<H: AxVCpuHal> Scheduler<H> {
                 if interrupt == PhysicalInterrupt::Console {
                     hypervisor.console().service(None);
                 }
+                if let PhysicalInterrupt::Device(intid) = interrupt {
+                    hypervisor.builder().devices.service(intid, None);
+                }
                 cpu.finish(interrupt);
             }
         }

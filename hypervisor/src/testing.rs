@@ -188,6 +188,7 @@ fn builder(
         vmids: Arc::new(RankedLock::new(VmidAllocator::new(stage2.vmid_size()))),
         console: Arc::new(console),
         cpus: Arc::new(Cpus::new(machine, cpu_count)),
+        devices: Arc::default(),
         module: |_| &IMAGE,
     }
 }

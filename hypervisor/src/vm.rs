@@ -34,6 +34,7 @@ pub use lines::Line;
 
 use crate::console::{Console, GuestSerial};
 use crate::cpu::Machine;
+use crate::devices::HostDevices;
 use crate::loader::Layout;
 use crate::lock::{RankedGuard, RankedLock, rank};
 use crate::sched::{CpuSet, Cpus, Share};
@@ -133,6 +134,7 @@ pub struct Vm {
     images: BootImages,
     machine: &'static dyn Machine,
     cpus: Arc<Cpus>,
+    devices: Arc<HostDevices>,
 }
 
 impl Vm {
@@ -183,6 +185,12 @@ impl Vm {
     #[must_use]
     pub fn cpus(&self) -> &Cpus {
         &self.cpus
+    }
+
+    /// Returns the machine's devices that VMs share.
+    #[must_use]
+    pub fn devices(&self) -> &HostDevices {
+        &self.devices
     }
 
     /// Returns how much of the CPUs each vCPU is to have.

@@ -101,7 +101,7 @@ impl<G: CpuGic> Cpu for El2Cpu<G> {
     #[inline]
     fn finish(&mut self, interrupt: PhysicalInterrupt) {
         if let PhysicalInterrupt::Unexpected(intid) = interrupt {
-            // One that CPUs share cannot come: none but the console's is enabled.
+            // One that CPUs share cannot come: none but those of devices are enabled.
             if intid.is_private() {
                 self.gic.disable(intid);
             }

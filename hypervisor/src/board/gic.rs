@@ -8,7 +8,7 @@ mod v3;
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ID_AA64PFR0_EL1, Readable};
 use arm_vgic_core::IchRegs;
-use dtb_platform::{Gic, GicVersion, Platform, Trigger};
+use dtb_platform::{Gic, GicVersion, Interrupt, Platform};
 use hypervisor::cpu::{PcpuId, PhysicalInterrupt};
 use hypervisor::telemetry::Watched;
 use vm_contract::IntId;
@@ -26,11 +26,13 @@ pub(crate) struct Interrupts {
     deadline: IntId,
     virtual_timer: IntId,
     maintenance: IntId,
-    console: Option<dtb_platform::Interrupt>,
+    console: Option<Interrupt>,
+    /// Of devices that VMs share.
+    devices: &'static [Interrupt],
 }
 
 impl Interrupts {
-    fn of(platform: &Platform) -> Option<Self> {
+    fn of(platform: &Platform, devices: &'static [Interrupt]) -> Option<Self> {
         let (Gic::V2 { maintenance, .. } | Gic::V3 { maintenance, .. }) = &platform.gic else {
             return None;
         };
@@ -39,6 +41,7 @@ impl Interrupts {
             virtual_timer: platform.timer.virt,
             maintenance: (*maintenance).filter(|intid| intid.is_ppi())?,
             console: platform.uart.as_ref().and_then(|uart| uart.interrupt),
+            devices,
         })
     }
 
@@ -50,9 +53,9 @@ impl Interrupts {
             .chain(IntId::sgi(KICK))
     }
 
-    fn is_console_edge_triggered(self) -> bool {
-        self.console
-            .is_some_and(|line| line.trigger == Trigger::Edge)
+    /// Returns those that come to one CPU, the boot CPU.
+    fn shared(self) -> impl Iterator<Item = Interrupt> {
+        self.console.into_iter().chain(self.devices.iter().copied())
     }
 
     /// Says what an interrupt is for.
@@ -63,6 +66,7 @@ impl Interrupts {
             id if id == self.deadline => PhysicalInterrupt::Deadline,
             id if id == self.maintenance => PhysicalInterrupt::Maintenance,
             id if self.console.is_some_and(|line| line.id == id) => PhysicalInterrupt::Console,
+            id if self.devices.iter().any(|line| line.id == id) => PhysicalInterrupt::Device(id),
             id => PhysicalInterrupt::Unexpected(id),
         }
     }
@@ -75,7 +79,7 @@ impl Interrupts {
             PhysicalInterrupt::Deadline => Some(self.deadline),
             PhysicalInterrupt::Maintenance => Some(self.maintenance),
             PhysicalInterrupt::Console => self.console.map(|line| line.id),
-            PhysicalInterrupt::Unexpected(id) => Some(id),
+            PhysicalInterrupt::Device(id) | PhysicalInterrupt::Unexpected(id) => Some(id),
         }
     }
 }
@@ -114,8 +118,8 @@ pub(crate) trait CpuGic {
 }
 
 impl MachineGic {
-    /// Configures the distributor: nothing enabled but the console's interrupt,
-    /// which goes to the CPU that calls this.
+    /// Configures the distributor: nothing enabled but the interrupts of the console
+    /// and of `devices`, which go to the CPU that calls this.
     ///
     /// # Errors
     /// Says what about the machine is to blame.
@@ -124,8 +128,11 @@ impl MachineGic {
     /// Called once, on the boot CPU, with the platform of this machine, whose
     /// GIC is mapped as device memory and used by nobody else.
     #[expect(unsafe_code, reason = "registers are named by the device tree")]
-    pub(crate) unsafe fn bring_up(platform: &Platform) -> Result<Self, &'static str> {
-        let interrupts = Interrupts::of(platform)
+    pub(crate) unsafe fn bring_up(
+        platform: &Platform,
+        devices: &'static [Interrupt],
+    ) -> Result<Self, &'static str> {
+        let interrupts = Interrupts::of(platform, devices)
             .ok_or("its GIC has no maintenance interrupt, and so cannot serve guests")?;
         // The system registers of the one are undefined on the other, and hide
         // the memory-mapped ones where both exist.

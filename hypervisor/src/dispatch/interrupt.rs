@@ -57,6 +57,12 @@ pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
                 Outcome::Resume
             }
         }
+        PhysicalInterrupt::Device(intid) => {
+            vcpu.exits.reason = Reason::Device;
+            let current = (vcpu.vm.id(), vcpu.id());
+            vcpu.vm.devices().service(intid, Some(current));
+            Outcome::Resume
+        }
     };
     cpu.finish(interrupt);
     outcome

@@ -87,6 +87,8 @@ reasons! {
     Maintenance = "maintenance", "physical interrupt";
     /// The machine's UART.
     Console = "console", "physical interrupt";
+    /// A device of the machine that VMs share.
+    Device = "device", "physical interrupt";
     /// An interrupt that nobody asked for, or that was gone when it was looked for.
     Unexpected = "unexpected", "physical interrupt";
     /// Stage 2 refused an access.

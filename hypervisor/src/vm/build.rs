@@ -25,6 +25,7 @@ use super::vgic::{Frame, HostGic, Vgic, VgicError};
 use super::{BootImages, GUEST_CONDUIT, Member, VcpuFacts, Vm};
 use crate::console::{Console, GuestSerial};
 use crate::cpu::Machine;
+use crate::devices::HostDevices;
 use crate::frames::FramePool;
 use crate::loader::{Layout, LoadError, TREE_BYTES};
 use crate::lock::RankedLock;
@@ -99,6 +100,8 @@ pub struct VmBuilder {
     pub console: Arc<Console>,
     /// Its CPUs.
     pub cpus: Arc<Cpus>,
+    /// Its devices that VMs share.
+    pub devices: Arc<HostDevices>,
     /// Returns the bytes of a boot module. They never change and no guest can
     /// reach them.
     pub module: fn(HostPhysAddrRange) -> &'static [u8],
@@ -248,6 +251,7 @@ impl VmBuilder {
             },
             machine: self.machine,
             cpus: Arc::clone(&self.cpus),
+            devices: Arc::clone(&self.devices),
             space,
         })
     }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use arm_vgic_v2::{El2Gich, VirtualInterface};
-use dtb_platform::{Gic, Platform};
+use dtb_platform::{Gic, Interrupt, Platform, Trigger};
 use hypervisor::cpu::PcpuId;
 use hypervisor::telemetry::Watched;
 use memory_addr::MemoryAddr;
@@ -123,9 +123,8 @@ impl Shared {
             enable.set(u32::MAX);
             group.set(0);
         }
-        if let Some(console) = interrupts.console {
-            route_console(gicd, console.id, interrupts.is_console_edge_triggered())
-                .ok_or("the console's interrupt cannot be configured")?;
+        for line in interrupts.shared() {
+            route(gicd, line).ok_or("the interrupt of a device cannot be configured")?;
         }
         gicd.ctlr.set(ENABLE);
         Ok(Self {
@@ -240,8 +239,9 @@ impl Interface {
     }
 }
 
-/// Enables the console's interrupt, for the CPU that calls this.
-fn route_console(gicd: &Gicd, intid: IntId, edge: bool) -> Option<()> {
+/// Enables the interrupt of a device, for the CPU that calls this.
+fn route(gicd: &Gicd, line: Interrupt) -> Option<()> {
+    let (intid, edge) = (line.id, line.trigger == Trigger::Edge);
     let index = intid.raw() as usize;
     let config = gicd.icfgr.get(index / 16)?;
     let bit = 0b10 << (index % 16 * 2);

@@ -68,14 +68,13 @@ impl Shared {
         let mut gicd = GicDistributor::new(unsafe { UniqueMmioPointer::new(registers) });
         gicd.enable_all_interrupts(false);
         gicd.configure_default_settings();
-        if let Some(console) = interrupts.console {
-            let (intid, id) = (console.id.raw(), driver_id(console.id));
-            let trigger = if interrupts.is_console_edge_triggered() {
-                Trigger::Edge
-            } else {
-                Trigger::Level
+        for line in interrupts.shared() {
+            let (intid, id) = (line.id.raw(), driver_id(line.id));
+            let trigger = match line.trigger {
+                dtb_platform::Trigger::Edge => Trigger::Edge,
+                dtb_platform::Trigger::Level => Trigger::Level,
             };
-            let problem = |_| "the console's interrupt cannot be configured";
+            let problem = |_| "the interrupt of a device cannot be configured";
             gicd.set_trigger(id, trigger).map_err(problem)?;
             gicd.set_interrupt_priority(id, PRIORITY).map_err(problem)?;
             // A boot loader may have left it active; then it would never come again.

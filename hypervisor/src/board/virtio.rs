@@ -1,0 +1,138 @@
+//! The machine's own virtio devices behind the MMIO transport (VirtIO 1.2, 4.2), which
+//! the hypervisor drives for its VMs.
+#![expect(
+    unsafe_code,
+    reason = "registers are named by the device tree, and devices reach memory"
+)]
+
+mod disk;
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use dtb_platform::{Interrupt, Platform};
+use hypervisor::devices::HostDevices;
+use hypervisor::frames::FramePool;
+use hypervisor::storage::{HostDisk, SECTOR_BYTES};
+use memory_addr::MemoryAddr;
+use virtio_drivers::transport::mmio::{MmioError, MmioTransport, MmioVersion, VirtIOHeader};
+use virtio_drivers::transport::{DeviceType, DeviceTypeError, Transport};
+use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+
+use disk::VirtioDisk;
+
+/// How a machine's virtio devices reach memory: EL2 maps all of it at its physical
+/// address, and the devices' accesses are coherent with the caches.
+struct IdentityMapped;
+
+impl IdentityMapped {
+    fn layout(pages: usize) -> Option<Layout> {
+        Layout::from_size_align(pages * PAGE_SIZE, PAGE_SIZE).ok()
+    }
+}
+
+// SAFETY: what is allocated is whole pages of the heap, aligned and zeroed, and belongs
+// to the caller until it is given back.
+unsafe impl Hal for IdentityMapped {
+    fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
+        let allocated = Self::layout(pages)
+            .filter(|layout| layout.size() > 0)
+            // SAFETY: the size is not zero.
+            .and_then(|layout| NonNull::new(unsafe { alloc_zeroed(layout) }));
+        match allocated {
+            Some(start) => (start.addr().get() as PhysAddr, start),
+            // The crate takes address 0 for a refusal.
+            None => (0, NonNull::dangling()),
+        }
+    }
+
+    unsafe fn dma_dealloc(_paddr: PhysAddr, vaddr: NonNull<u8>, pages: usize) -> i32 {
+        if let Some(layout) = Self::layout(pages) {
+            // SAFETY: the caller gives back what `dma_alloc` allocated with this layout.
+            unsafe { dealloc(vaddr.as_ptr(), layout) };
+        }
+        0
+    }
+
+    unsafe fn mmio_phys_to_virt(paddr: PhysAddr, _size: usize) -> NonNull<u8> {
+        // Only devices on PCI have further registers, and none is driven.
+        let address = usize::try_from(paddr).unwrap_or_default();
+        NonNull::new(core::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
+    }
+
+    unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> PhysAddr {
+        buffer.cast::<u8>().as_ptr().expose_provenance() as PhysAddr
+    }
+
+    unsafe fn unshare(_paddr: PhysAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
+}
+
+/// The devices that are driven, and the interrupts that they raise.
+pub(crate) struct Devices {
+    pub(crate) host: HostDevices,
+    pub(crate) interrupts: Vec<Interrupt>,
+}
+
+/// Finds the machine's virtio devices, resets all of them, whatever a boot loader did
+/// with them, and takes over those that VMs can use. Disks are numbered by ascending
+/// address.
+///
+/// # Safety
+/// Called once, with the platform of this machine, whose virtio devices are mapped as
+/// device memory and used by nobody else. `pool` has memory that is mapped at its
+/// physical address.
+pub(crate) unsafe fn bring_up(platform: &Platform, pool: &FramePool) -> Devices {
+    let mut devices = Devices {
+        host: HostDevices::default(),
+        interrupts: Vec::new(),
+    };
+    for place in &platform.virtio_mmio {
+        let address = place.range.start;
+        let registers =
+            core::ptr::with_exposed_provenance_mut::<VirtIOHeader>(usize::from(address));
+        let Some(registers) = NonNull::new(registers).filter(|_| address.is_aligned(4usize)) else {
+            continue;
+        };
+        // SAFETY: the caller vouches for the registers. There is no MMIO device behind
+        // them that a read of its identity would change.
+        let transport = match unsafe { MmioTransport::new(registers, place.range.size()) } {
+            Ok(transport) => transport,
+            Err(MmioError::InvalidDeviceID(DeviceTypeError::InvalidDeviceType(0))) => continue,
+            Err(error) => {
+                log::warn!("virtio device at {address:#x} not used: {error}");
+                continue;
+            }
+        };
+        if transport.version() == MmioVersion::Legacy {
+            log::warn!(
+                "virtio device at {address:#x} not used: it has the interface from before \
+                 version 1.0; QEMU has the newer one with -global virtio-mmio.force-legacy=false"
+            );
+            continue;
+        }
+        // What is not taken over is reset as its transport is dropped.
+        if transport.device_type() == DeviceType::Block {
+            let number = devices.host.disks().count();
+            match VirtioDisk::take(transport, pool) {
+                Ok((disk, buffers)) => {
+                    let disk = HostDisk::new(Box::new(disk), buffers);
+                    let facts = disk.facts();
+                    let access = if facts.is_read_only {
+                        ", read-only"
+                    } else {
+                        ""
+                    };
+                    let mib = facts.capacity_sectors / ((1 << 20) / SECTOR_BYTES as u64);
+                    log::info!("disk {number} at {address:#x}: {mib} MiB{access}");
+                    devices.host.add_disk(place.interrupt.id, Arc::new(disk));
+                    devices.interrupts.push(place.interrupt);
+                }
+                Err(problem) => log::warn!("disk at {address:#x} not used: {problem}"),
+            }
+        }
+    }
+    devices
+}

@@ -1,0 +1,41 @@
+//! The machine's own devices that its VMs share.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use vm_contract::{IntId, VcpuId, VmId};
+
+use crate::storage::HostDisk;
+
+/// What the hypervisor drives for all VMs, and the interrupts that tell of it.
+#[derive(Default)]
+pub struct HostDevices {
+    disks: Vec<(IntId, Arc<HostDisk>)>,
+}
+
+impl HostDevices {
+    /// Adds a disk, which has the next number, and its interrupt.
+    pub fn add_disk(&mut self, intid: IntId, disk: Arc<HostDisk>) {
+        self.disks.push((intid, disk));
+    }
+
+    /// Returns disk number `number`.
+    #[must_use]
+    pub fn disk(&self, number: usize) -> Option<&Arc<HostDisk>> {
+        self.disks.get(number).map(|(_, disk)| disk)
+    }
+
+    /// Returns all disks, in the order of their numbers.
+    pub fn disks(&self) -> impl Iterator<Item = &Arc<HostDisk>> {
+        self.disks.iter().map(|(_, disk)| disk)
+    }
+
+    /// Answers the interrupt of a device. `current` is the vCPU on whose behalf this CPU
+    /// acts.
+    #[inline(never)]
+    pub fn service(&self, intid: IntId, current: Option<(VmId, VcpuId)>) {
+        for (_, disk) in self.disks.iter().filter(|(own, _)| *own == intid) {
+            disk.service(current);
+        }
+    }
+}
