@@ -36,6 +36,29 @@ pub trait GuestMemory {
     /// RAM, [`AccessError::ReadOnly`] if a part of it is not writable; nothing
     /// has been written then.
     fn write(&self, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), AccessError>;
+
+    /// Reads the little-endian 16-bit number at `address`, as the indices of
+    /// a ring that guest and device share are read. Memory that another CPU
+    /// writes at the same time must load an aligned number in one piece, never
+    /// byte by byte. What order it has to other accesses is up to the caller's
+    /// fences.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    fn load_u16(&self, address: GuestPhysAddr) -> Result<u16, AccessError> {
+        let mut bytes = [0; 2];
+        self.read(address, &mut bytes)?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    /// Writes the little-endian 16-bit number at `address`, in one piece where
+    /// [`load_u16`](Self::load_u16) reads in one piece.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    fn store_u16(&self, address: GuestPhysAddr, value: u16) -> Result<(), AccessError> {
+        self.write(address, &value.to_le_bytes())
+    }
 }
 
 /// The wire between one device output and an interrupt controller.

@@ -1,0 +1,13 @@
+//! Doubles for tests: guest memory that can change while it is read, an
+//! interrupt line that remembers, the driver's side of a virtqueue, and a device
+//! joined to all of them.
+
+mod driver;
+mod line;
+mod memory;
+mod rig;
+
+pub use driver::{Buffer, DriverQueue};
+pub use line::IrqLog;
+pub use memory::SimMemory;
+pub use rig::Rig;
