@@ -10,6 +10,8 @@
 //! No lock is held while bytes are copied or while a user is told. A client that goes
 //! leaves its buffers to the hardware until that is done with them.
 
+mod partitions;
+mod ram;
 mod slots;
 
 use alloc::boxed::Box;
@@ -17,7 +19,11 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
+use spin::Once;
 use vm_contract::{VcpuId, VmId};
+
+pub use partitions::{Partition, partitions};
+pub use ram::RamDisk;
 
 use crate::lock::{RankedGuard, RankedLock, rank};
 use slots::{ClientId, Slots};
@@ -253,6 +259,7 @@ pub enum AttachError {
 pub struct HostDisk {
     facts: DiskFacts,
     slots: RankedLock<Slots, { rank::HOST_DISK }>,
+    partitions: Once<Vec<Partition>>,
 }
 
 impl HostDisk {
@@ -263,6 +270,7 @@ impl HostDisk {
         Self {
             facts: hardware.facts(),
             slots: RankedLock::new(Slots::new(hardware, buffers)),
+            partitions: Once::new(),
         }
     }
 

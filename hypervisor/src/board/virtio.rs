@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
+use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
 use dtb_platform::{Interrupt, Platform};
 use hypervisor::devices::HostDevices;
 use hypervisor::frames::FramePool;
@@ -22,6 +23,7 @@ use virtio_drivers::transport::mmio::{MmioError, MmioTransport, MmioVersion, Vir
 use virtio_drivers::transport::{DeviceType, DeviceTypeError, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
+use super::el2_cpu;
 use disk::VirtioDisk;
 
 /// How a machine's virtio devices reach memory: EL2 maps all of it at its physical
@@ -127,7 +129,13 @@ pub(crate) unsafe fn bring_up(platform: &Platform, pool: &FramePool) -> Devices 
                     };
                     let mib = facts.capacity_sectors / ((1 << 20) / SECTOR_BYTES as u64);
                     log::info!("disk {number} at {address:#x}: {mib} MiB{access}");
-                    devices.host.add_disk(place.interrupt.id, Arc::new(disk));
+                    let disk = Arc::new(disk);
+                    let deadline = el2_cpu::counter() + CNTFRQ_EL0.get();
+                    let read = disk.read_partitions(|| el2_cpu::counter() < deadline);
+                    if let Err(error) = read {
+                        log::warn!("disk {number}: its partitions cannot be read: {error}");
+                    }
+                    devices.host.add_disk(place.interrupt.id, disk);
                     devices.interrupts.push(place.interrupt);
                 }
                 Err(problem) => log::warn!("disk at {address:#x} not used: {problem}"),

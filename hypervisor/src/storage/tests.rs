@@ -444,3 +444,43 @@ fn a_broken_disk_says_so() {
     assert_eq!(bounce.submit(Command::Flush, 1), Err(DiskError::Broken));
     assert_eq!(fixture.free(), SLOT_COUNT);
 }
+
+#[test]
+fn partitions_are_read_before_anybody_uses_the_disk() {
+    let fixture = Fixture::new();
+    {
+        let bytes = &mut fixture.hardware().bytes;
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        bytes[446 + 4] = 0x83;
+        bytes[446 + 8] = 100;
+        bytes[446 + 12] = 50;
+    }
+    let mut looks = 0;
+    let is_patient = || {
+        looks += 1;
+        if looks == 3 {
+            fixture.hardware().finish_all();
+        }
+        true
+    };
+    assert_eq!(fixture.disk.read_partitions(is_patient), Ok(()));
+    assert_eq!(fixture.disk.partitions().len(), 1);
+    let view = fixture.disk.partition(1).expect("it is there");
+    assert_eq!((view.first_sector, view.sectors), (100, 50));
+    assert_eq!(fixture.disk.partition(2), None);
+    assert_eq!(fixture.free(), SLOT_COUNT);
+}
+
+#[test]
+fn a_disk_that_never_answers_is_given_up() {
+    let fixture = Fixture::new();
+    let mut patience = 10;
+    let is_patient = || {
+        patience -= 1;
+        patience > 0
+    };
+    let read = fixture.disk.read_partitions(is_patient);
+    assert_eq!(read, Err(DiskError::Broken));
+    assert_eq!(fixture.disk.partitions(), []);
+    assert_eq!(fixture.free(), SLOT_COUNT - 1, "the hardware has one still");
+}
