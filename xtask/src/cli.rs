@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod devices;
 mod top;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
 
 pub(crate) use bench::{Bench, BootOptions, ExitsOptions, ScaleOptions};
+pub(crate) use devices::{DiskFlag, NetFlag};
 pub(crate) use top::TopOptions;
 
 /// Builds, runs, tests and checks Armature.
@@ -76,7 +78,9 @@ pub(crate) struct QemuOptions {
     #[arg(
         long,
         value_name = "FILE.toml",
-        conflicts_with_all = ["bare", "exec", "initrd", "append", "vcpus", "mem", "its"]
+        conflicts_with_all = [
+            "bare", "exec", "initrd", "append", "vcpus", "mem", "its", "disk", "net",
+        ]
     )]
     pub(crate) vms: Option<PathBuf>,
 
@@ -137,6 +141,22 @@ pub(crate) struct QemuOptions {
     /// Give each guest's GICv3 an interrupt translation service (ITS)
     #[arg(long)]
     pub(crate) its: bool,
+
+    /// Give a guest a disk: a file, or an image that is made if it is missing and
+    /// kept in `target/disks`, of a size such as 64M or 2G; may be repeated
+    ///
+    /// With `ro` the guest can only read it. With `vm=N` the disk is that of the
+    /// guest with this number, counted from 0, else of the first one.
+    #[arg(
+        long,
+        value_name = "FILE|new:SIZE[,ro][,vm=N]",
+        value_parser = devices::disk
+    )]
+    pub(crate) disk: Vec<DiskFlag>,
+
+    /// Give each guest a network card, which reaches so far [default: none]
+    #[arg(long, value_name = "REACH")]
+    pub(crate) net: Option<NetFlag>,
 
     /// Pass one more argument to QEMU; may be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
@@ -214,9 +234,15 @@ impl Cli {
 }
 
 impl QemuOptions {
-    /// Says which of the options do not go together with the version of the
-    /// interrupt controller.
+    /// Says which of the options do not go together in a way that their parser
+    /// cannot know.
     fn contradiction(&self) -> Option<String> {
+        if self.bare && self.net == Some(NetFlag::Switch) {
+            return Some(
+                "--net switch needs the hypervisor's switch: with --bare there is only --net user"
+                    .to_owned(),
+            );
+        }
         let gic = self.gic.unwrap_or_default();
         if self.its && gic == GicVersion::V2 {
             return Some("--its needs a GICv3: it cannot be used with --gic 2".to_owned());
@@ -324,6 +350,8 @@ mod tests {
             "mem 64",
             "bare",
             "its",
+            "disk f",
+            "net user",
         ] {
             let line = format!("xtask qemu --vms f --{flag}");
             let error = Cli::try_parse_from(line.split(' '))
@@ -375,6 +403,19 @@ mod tests {
             assert_eq!(error.exit_code(), 2, "{flags}");
             assert!(error.to_string().contains(&message), "{error}");
         }
+    }
+
+    #[test]
+    fn only_the_hypervisor_has_a_switch() {
+        let read = |line: &str| Cli::read(line.split(' '));
+        assert!(read("xtask qemu --bios b --net switch").is_ok());
+        assert!(read("xtask qemu --bios b --bare --net user").is_ok());
+        let error = read("xtask qemu --bios b --bare --net switch").unwrap_err();
+        assert!(
+            error.to_string().contains("there is only --net user"),
+            "{error}"
+        );
+        assert!(read("xtask qemu --bios b --net out").is_err());
     }
 
     #[test]

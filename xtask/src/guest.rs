@@ -1,6 +1,7 @@
 //! What guests are made of: kernels, firmware and initial RAM disks, fetched
 //! and built into `target/guest`.
 
+mod drivers;
 pub(crate) mod initramfs;
 pub(crate) mod landmark;
 mod packages;
@@ -29,12 +30,7 @@ impl Guests {
 
     /// Returns Debian's kernel: an uncompressed arm64 `Image`.
     pub(crate) fn linux(&self) -> Result<PathBuf> {
-        let package = self.packages.get(&Wanted::NewestOf {
-            label: "linux",
-            // The newest series that the pinned suites carry, then the older.
-            prefixes: &["linux-image-6.12.", "linux-image-6.1."],
-            suffix: "-cloud-arm64",
-        })?;
+        let package = self.linux_package()?;
         let boot = package.join("boot");
         let entries = fs::read_dir(&boot)
             .with_context(|| format!("the kernel package has no {}", boot.display()))?;
@@ -43,6 +39,21 @@ impl Guests {
             .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
             .map(|entry| entry.path())
             .with_context(|| format!("no vmlinuz-* in {}", boot.display()))
+    }
+
+    fn linux_package(&self) -> Result<PathBuf> {
+        self.packages.get(&Wanted::NewestOf {
+            label: "linux",
+            // The newest series that the pinned suites carry, then the older.
+            prefixes: &["linux-image-6.12.", "linux-image-6.1."],
+            suffix: "-cloud-arm64",
+        })
+    }
+
+    /// Returns an archive with the drivers of Debian's kernel for disks and for
+    /// network cards.
+    pub(crate) fn drivers(&self, disks: bool, nets: bool) -> Result<Vec<u8>> {
+        drivers::archive(&self.linux_package()?, disks, nets)
     }
 
     /// Returns the statically linked busybox.

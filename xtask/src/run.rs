@@ -2,6 +2,7 @@
 
 pub(crate) mod console;
 pub(crate) mod dialogue;
+pub(crate) mod disks;
 mod domains;
 pub(crate) mod exec;
 pub(crate) mod instructions;

@@ -4,6 +4,7 @@
 //! error says file, line, key and what is allowed. The keys are described in
 //! `docs/vm-configuration.md`.
 
+mod devices;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -14,11 +15,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use dtb_platform::{GicVersion, HostOptions, Placement, VmConfig, layout};
+use dtb_platform::{GicVersion, HostOptions, NetConfig, Placement, VlanMode, VmConfig, layout};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use entry::{Entry, Source};
+use devices::{DiskTable, NetTable, UplinkTable};
+use entry::{Entry, Source, Table};
+
+use crate::run::disks::DiskSpec;
 
 /// How many virtual or physical CPUs there may be.
 const CPUS: RangeInclusive<u32> = 1..=layout::MAX_VCPUS as u32;
@@ -57,6 +61,8 @@ pub(crate) struct Description {
     pub(crate) gic: GicVersion,
     /// The length of slices in milliseconds, if the file says it.
     pub(crate) slice_ms: Option<u32>,
+    /// The VLANs of the network card that the switch is joined to, if there is one.
+    pub(crate) uplink: Option<VlanMode>,
     pub(crate) vms: Vec<Vm>,
 }
 
@@ -74,6 +80,8 @@ pub(crate) struct Vm {
     pub(crate) weight: u32,
     pub(crate) priority: u8,
     pub(crate) its: bool,
+    pub(crate) disks: Vec<DiskSpec>,
+    pub(crate) nets: Vec<NetConfig>,
 }
 
 /// What a virtual machine starts with.
@@ -98,6 +106,7 @@ struct MachineTable {
     cpu: Option<Spanned<Value>>,
     gic: Option<Spanned<Value>>,
     slice: Option<Spanned<Value>>,
+    uplink: Option<Spanned<UplinkTable>>,
     #[serde(default)]
     vm: Vec<Spanned<VmTable>>,
 }
@@ -122,6 +131,10 @@ struct VmTable {
     weight: Option<Spanned<Value>>,
     priority: Option<Spanned<Value>>,
     its: Option<Spanned<Value>>,
+    #[serde(default)]
+    disk: Vec<Spanned<DiskTable>>,
+    #[serde(default)]
+    net: Vec<Spanned<NetTable>>,
 }
 
 impl Description {
@@ -153,6 +166,8 @@ impl Description {
                 None => cpu_count(&entry, gic),
             })
             .transpose()?;
+        let uplink = table.uplink.as_ref();
+        let uplink = uplink.map(|table| devices::uplink(&source, table));
         if table.vm.is_empty() {
             return Err(anyhow!(
                 "{}: no virtual machine; allowed is one [[vm]] table or more",
@@ -174,6 +189,8 @@ impl Description {
             );
         }
         let pcpus = flags.pcpus.or(written).unwrap_or(largest);
+        let nets = table.vm.iter().flat_map(|vm| &vm.get_ref().net);
+        devices::check_macs(&source, nets)?;
         let mut names = BTreeSet::new();
         for (vm, table) in vms.iter().zip(&table.vm) {
             let reader = VmReader::new(&source, table);
@@ -195,6 +212,7 @@ impl Description {
             cpu: cpu.map(str::to_owned),
             gic,
             slice_ms,
+            uplink: uplink.transpose()?,
             vms,
         })
     }
@@ -203,9 +221,9 @@ impl Description {
 /// Reads one `[[vm]]` table.
 struct VmReader<'a> {
     source: &'a Source<'a>,
-    offset: usize,
-    /// What the table has.
-    entries: Vec<Entry<'a>>,
+    table: Table<'a>,
+    disks: &'a [Spanned<DiskTable>],
+    nets: &'a [Spanned<NetTable>],
 }
 
 impl<'a> VmReader<'a> {
@@ -230,26 +248,21 @@ impl<'a> VmReader<'a> {
         ];
         Self {
             source,
-            offset: table.span().start,
-            entries: entries
-                .into_iter()
-                .filter_map(|(key, value)| source.entry(key, value))
-                .collect(),
+            table: Table::new(source, table.span().start, entries),
+            disks: &keys.disk,
+            nets: &keys.net,
         }
     }
 
     fn get(&self, key: &str) -> Option<Entry<'a>> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key() == key)
-            .copied()
+        self.table.get(key)
     }
 
     /// Returns the virtual machine, which gets a `gic`.
     fn vm(&self, gic: GicVersion) -> Result<Vm> {
         let name = self.get("name").ok_or_else(|| {
             let missing = format!("[[vm]] has no name; allowed is {}", allowed::NAME);
-            self.source.error(self.offset, missing)
+            self.table.error(missing)
         })?;
         let name = name.text(allowed::NAME, is_name)?;
         let vcpus = self.get("vcpus").map(|entry| cpu_count(&entry, gic));
@@ -287,6 +300,8 @@ impl<'a> VmReader<'a> {
             weight: weight.transpose()?.unwrap_or(VmConfig::USUAL_WEIGHT),
             priority: priority.transpose()?.unwrap_or(VmConfig::USUAL_PRIORITY),
             its: its.transpose()?.unwrap_or(false),
+            disks: devices::disks(self.source, self.disks)?,
+            nets: devices::nets(self.source, self.nets)?,
         })
     }
 
@@ -314,7 +329,7 @@ impl<'a> VmReader<'a> {
         let (chosen, start) = choice.ok_or_else(|| {
             let missing = "[[vm]] has nothing to boot; allowed is one of linux = true, \
                            u-boot = true, kernel and firmware";
-            self.source.error(self.offset, missing)
+            self.table.error(missing)
         })?;
         let useless: &[&str] = match start {
             Start::Linux { exec: None } => &[],

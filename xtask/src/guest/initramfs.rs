@@ -17,6 +17,10 @@ const DIRECTORY: u32 = 0o040_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 const REGULAR: u32 = 0o100_000;
 
+/// Modes of files.
+pub(super) const FILE: u32 = REGULAR | 0o644;
+pub(super) const EXECUTABLE: u32 = REGULAR | 0o755;
+
 /// What the guest does once it has booted.
 #[derive(Clone, Debug)]
 pub(crate) enum Purpose {
@@ -32,35 +36,29 @@ pub(crate) enum Purpose {
 /// Returns the archive around the program `busybox`.
 pub(crate) fn build(busybox: &[u8], purpose: &Purpose) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for directory in ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"] {
-        archive.entry(directory, DIRECTORY | 0o755, &[])?;
-    }
+    archive.directories(&["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp"])?;
     // The kernel opens this one for init, before anything is mounted.
     archive.device("dev/console", 5, 1)?;
     archive.device("dev/null", 1, 3)?;
-    archive.entry("bin/busybox", REGULAR | 0o755, busybox)?;
-    archive.entry("bin/landmark", REGULAR | 0o755, &landmark::program())?;
-    archive.entry("init", REGULAR | 0o755, INIT.as_bytes())?;
-    archive.entry("etc/profile", REGULAR | 0o644, PROFILE.as_bytes())?;
-    archive.entry(
-        "etc/passwd",
-        REGULAR | 0o644,
-        b"root::0:0:root:/root:/bin/sh\n",
-    )?;
-    archive.entry("etc/group", REGULAR | 0o644, b"root:x:0:\n")?;
+    archive.entry("bin/busybox", EXECUTABLE, busybox)?;
+    archive.entry("bin/landmark", EXECUTABLE, &landmark::program())?;
+    archive.entry("init", EXECUTABLE, INIT.as_bytes())?;
+    archive.entry("etc/profile", FILE, PROFILE.as_bytes())?;
+    archive.entry("etc/passwd", FILE, b"root::0:0:root:/root:/bin/sh\n")?;
+    archive.entry("etc/group", FILE, b"root:x:0:\n")?;
     match purpose {
         Purpose::Shell { rows, columns } => {
             let size = format!("{rows} {columns}\n");
-            archive.entry("etc/console-size", REGULAR | 0o644, size.as_bytes())?;
+            archive.entry("etc/console-size", FILE, size.as_bytes())?;
         }
         Purpose::Exec { command, mark } => {
-            archive.entry("etc/exec", REGULAR | 0o755, EXEC.as_bytes())?;
-            archive.entry("etc/mark", REGULAR | 0o644, mark.as_bytes())?;
-            archive.entry("exec", REGULAR | 0o755, format!("{command}\n").as_bytes())?;
+            archive.entry("etc/exec", EXECUTABLE, EXEC.as_bytes())?;
+            archive.entry("etc/mark", FILE, mark.as_bytes())?;
+            archive.entry("exec", EXECUTABLE, format!("{command}\n").as_bytes())?;
         }
         Purpose::Run { command } => {
-            archive.entry("etc/exec", REGULAR | 0o755, RUN.as_bytes())?;
-            archive.entry("exec", REGULAR | 0o755, format!("{command}\n").as_bytes())?;
+            archive.entry("etc/exec", EXECUTABLE, RUN.as_bytes())?;
+            archive.entry("exec", EXECUTABLE, format!("{command}\n").as_bytes())?;
         }
     }
     archive.finish()
@@ -68,13 +66,18 @@ pub(crate) fn build(busybox: &[u8], purpose: &Purpose) -> Result<Vec<u8>> {
 
 /// A growing archive in the format that the kernel unpacks.
 #[derive(Default)]
-struct Archive {
+pub(super) struct Archive {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 impl Archive {
-    fn entry(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    pub(super) fn directories(&mut self, paths: &[&str]) -> Result<()> {
+        let mut paths = paths.iter();
+        paths.try_for_each(|path| self.entry(path, DIRECTORY | 0o755, &[]))
+    }
+
+    pub(super) fn entry(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
         self.add(path, content, |builder| builder.mode(mode))
     }
 
@@ -102,19 +105,19 @@ impl Archive {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<u8>> {
+    pub(super) fn finish(mut self) -> Result<Vec<u8>> {
         newc::trailer(&mut self.bytes)?;
         Ok(self.bytes)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::io::Read;
 
     /// Returns path, mode and content of every entry.
-    fn entries(archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
+    pub(crate) fn entries(archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let mut rest = archive;
         let mut entries = Vec::new();
         loop {

@@ -2,16 +2,20 @@
 
 use anyhow::{Context, Result};
 use dtb_platform::{
-    BootModule, HostOptions, RawNode, VmConfig, add_bootargs, add_domains, add_nodes,
+    BootModule, DiskConfig, DiskSource, HostOptions, RawNode, Uplink, VmConfig, add_bootargs,
+    add_domains, add_nodes, add_uplink,
 };
 use vm_contract::{HostPhysAddr, HostPhysAddrRange};
 
+use super::disks::{self, DiskSpec, Home, HostDisk};
 use super::spec::{Boot, MachineSpec, VmSpec};
 
-/// Describes a virtual machine for the hypervisor. Its files take their
-/// addresses and sizes from `places`: what it boots first, then its RAM disk.
+/// Describes a virtual machine for the hypervisor, on a machine with these disks.
+/// Its files take their addresses and sizes from `places`: what it boots first, then
+/// its RAM disk, then its disks in memory.
 pub(crate) fn describe(
     vm: &VmSpec,
+    host_disks: &[HostDisk<'_>],
     places: &mut impl Iterator<Item = (u64, u64)>,
 ) -> Result<VmConfig> {
     let mut place = || -> Result<HostPhysAddrRange> {
@@ -37,8 +41,29 @@ pub(crate) fn describe(
         weight: vm.weight,
         priority: vm.priority,
         its: vm.its,
-        disks: Vec::new(),
-        nets: Vec::new(),
+        disks: vm
+            .disks
+            .iter()
+            .map(|disk| describe_disk(disk, host_disks, &mut place))
+            .collect::<Result<_>>()?,
+        nets: vm.nets.clone(),
+    })
+}
+
+fn describe_disk(
+    disk: &DiskSpec,
+    host_disks: &[HostDisk<'_>],
+    place: &mut impl FnMut() -> Result<HostPhysAddrRange>,
+) -> Result<DiskConfig> {
+    Ok(DiskConfig {
+        source: match disk.home {
+            Home::Memory => DiskSource::Module(place()?),
+            Home::Disk(part) => DiskSource::Host {
+                disk: disks::number_in(host_disks, disk).context("a disk has no image")?,
+                part,
+            },
+        },
+        read_only: disk.read_only,
     })
 }
 
@@ -52,7 +77,11 @@ pub(crate) fn add(tree: &[u8], machine: &MachineSpec, domains: &[VmConfig]) -> R
         let nodes: Vec<_> = domains.iter().zip(vms).map(spoiled).collect();
         add_nodes(tree, &nodes)
     };
-    let tree = tree.context("cannot add the guests to the machine's device tree")?;
+    let mut tree = tree.context("cannot add the guests to the machine's device tree")?;
+    if let Some(vlan) = machine.uplink.clone() {
+        tree = add_uplink(&tree, &Uplink { card: 0, vlan })
+            .context("cannot add the uplink to the machine's device tree")?;
+    }
     add_bootargs(&tree, &options(machine))
         .context("cannot add options to the machine's device tree")
 }
@@ -81,13 +110,17 @@ fn spoiled((domain, vm): (&VmConfig, &VmSpec)) -> RawNode {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disks::Image;
     use super::super::spec::Initrd;
     use super::*;
-    use dtb_platform::{GuestGic, GuestTree, Placement, Platform, layout, vm_configs};
+    use dtb_platform::{
+        DiskPart, GuestGic, GuestTree, NetConfig, Placement, Platform, VlanMode, layout, uplink,
+        vm_configs,
+    };
     use vm_contract::GuestPhysAddrRange;
 
     #[test]
-    fn files_are_taken_in_the_order_kernel_then_ramdisk() {
+    fn files_are_taken_in_the_order_kernel_ramdisk_disks() {
         let mut vm = VmSpec::new(Boot::Kernel("k".into()));
         vm.initrd = Some(Initrd::File("i".into()));
         vm.append("console=ttyAMA0");
@@ -96,8 +129,25 @@ mod tests {
         vm.weight = 7;
         vm.priority = 3;
         vm.its = true;
-        let mut places = [(0x1000, 0x10), (0x2000, 0x20), (0x3000, 0x30)].into_iter();
-        let config = describe(&vm, &mut places).unwrap();
+        let mut places = [
+            (0x1000, 0x10),
+            (0x2000, 0x20),
+            (0x3000, 0x200),
+            (0x4000, 0x40),
+        ]
+        .into_iter();
+        let disk = DiskSpec::whole(Image::File("b".into()));
+        let memory = DiskSpec {
+            home: Home::Memory,
+            read_only: true,
+            ..disk.clone()
+        };
+        vm.disks = vec![memory, disk];
+        vm.nets = vec![NetConfig::default()];
+        let vms = [vm];
+        let [vm] = &vms;
+        let host_disks = disks::of_machine(&vms);
+        let config = describe(vm, &host_disks, &mut places).unwrap();
         assert_eq!(usize::from(config.boot.range().start), 0x1000);
         assert_eq!(
             config
@@ -110,7 +160,19 @@ mod tests {
         assert_eq!(config.placement, vm.placement);
         assert_eq!((config.weight, config.priority), (7, 3));
         assert!(config.its);
-        assert_eq!(places.next(), Some((0x3000, 0x30)));
+        let memory = HostPhysAddrRange::from_start_size(0x3000.into(), 0x200);
+        let whole = DiskSource::Host {
+            disk: 0,
+            part: DiskPart::Whole,
+        };
+        let sources = config
+            .disks
+            .iter()
+            .map(|disk| (disk.source, disk.read_only));
+        let expected = [(DiskSource::Module(memory), true), (whole, false)];
+        assert_eq!(sources.collect::<Vec<_>>(), expected);
+        assert_eq!(config.nets, vm.nets);
+        assert_eq!(places.next(), Some((0x4000, 0x40)));
     }
 
     /// A machine's tree: that of a guest is one.
@@ -136,7 +198,9 @@ mod tests {
             vm
         });
         let mut places = std::iter::repeat((0x4800_0000, 0x1000));
-        let configs = vms.each_ref().map(|vm| describe(vm, &mut places).unwrap());
+        let configs = vms
+            .each_ref()
+            .map(|vm| describe(vm, &[], &mut places).unwrap());
         (MachineSpec::of(1, vms.into()), configs)
     }
 
@@ -163,6 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn the_uplink_is_the_first_card_of_the_machine() {
+        let (mut machine, configs) = two();
+        let read = |machine: &MachineSpec| {
+            let tree = add(&host_tree(), machine, &configs).unwrap();
+            uplink(&tree).unwrap().unwrap()
+        };
+        assert_eq!(read(&machine), None);
+        let vlan = VlanMode::Access(3);
+        machine.uplink = Some(vlan.clone());
+        assert_eq!(read(&machine), Some(Uplink { card: 0, vlan }));
+    }
+
+    #[test]
     fn a_spoiled_node_is_written_between_good_ones() {
         let (mut machine, configs) = two();
         machine.vms[0].spoil = Some(|node| node.set_words("cpus", &[300]));
@@ -174,6 +251,6 @@ mod tests {
     #[test]
     fn a_file_without_a_place_is_an_error() {
         let vm = VmSpec::new(Boot::Firmware("f".into()));
-        assert!(describe(&vm, &mut std::iter::empty()).is_err());
+        assert!(describe(&vm, &[], &mut std::iter::empty()).is_err());
     }
 }

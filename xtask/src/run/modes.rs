@@ -1,12 +1,13 @@
 //! Turns the options of `cargo xtask qemu` into a machine. Every mode of the
 //! command line is only a configuration.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use dtb_platform::{NetConfig, VlanMode};
 
-use super::console;
 use super::exec::Execution;
 use super::spec::{Boot, GuestLinux, Initrd, MachineSpec, Mode, VmSpec};
-use crate::cli::QemuOptions;
+use super::{console, disks};
+use crate::cli::{NetFlag, QemuOptions};
 use crate::guest::Guests;
 use crate::guest::initramfs::Purpose;
 use crate::vms::{Description, Flags, Start, Vm};
@@ -47,6 +48,10 @@ pub(crate) fn machine(
     if options.bare {
         machine.mode = Mode::Bare;
     }
+    for vm in &mut machine.vms {
+        vm.add_drivers(guests)?;
+    }
+    disks::check(&machine)?;
     Ok(machine)
 }
 
@@ -75,7 +80,29 @@ fn chosen(
             Ok(vm)
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(MachineSpec::of(pcpus, vms))
+    let mut machine = MachineSpec::of(pcpus, vms);
+    add_devices(&mut machine, options)?;
+    Ok(machine)
+}
+
+/// Gives virtual machines the disks and network cards that flags choose.
+fn add_devices(machine: &mut MachineSpec, options: &QemuOptions) -> Result<()> {
+    for flag in &options.disk {
+        let count = machine.vms.len();
+        let vm = machine.vms.get_mut(flag.vm).with_context(|| {
+            let number = flag.vm;
+            format!("--disk has vm={number}; there are {count} virtual machines, counted from 0")
+        })?;
+        vm.disks.push(flag.disk.clone());
+    }
+    let net = options.net.unwrap_or_default();
+    if net != NetFlag::None {
+        for vm in &mut machine.vms {
+            vm.nets.push(NetConfig::default());
+        }
+    }
+    machine.uplink = (net == NetFlag::User).then(VlanMode::default);
+    Ok(())
 }
 
 /// Returns a virtual machine of usual size that boots what flags choose.
@@ -123,6 +150,7 @@ fn described(guests: &Guests, description: Description) -> Result<MachineSpec> {
     }
     machine.gic = description.gic;
     machine.slice_ms = description.slice_ms;
+    machine.uplink = description.uplink;
     Ok(machine)
 }
 
@@ -153,11 +181,14 @@ fn described_vm(guests: &Guests, described: Vm) -> Result<VmSpec> {
     vm.weight = described.weight;
     vm.priority = described.priority;
     vm.its = described.its;
+    vm.disks = described.disks;
+    vm.nets = described.nets;
     Ok(vm)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::disks::{DiskSpec, Image};
     use super::*;
     use crate::cli::{Cli, Command};
     use crate::workspace::Workspace;
@@ -241,11 +272,13 @@ mod tests {
 
     #[test]
     fn a_described_machine_is_the_one_that_runs() {
+        let disk = DiskSpec::whole(Image::Kept(1 << 20));
         let description = Description {
             pcpus: 2,
             cpu: Some("cortex-a53".into()),
             gic: GicVersion::V3,
             slice_ms: Some(5),
+            uplink: Some(VlanMode::Access(2)),
             vms: vec![Vm {
                 name: "web".into(),
                 start: Start::Kernel("k".into()),
@@ -257,6 +290,8 @@ mod tests {
                 weight: 200,
                 priority: 3,
                 its: true,
+                disks: vec![disk.clone()],
+                nets: vec![NetConfig::default()],
             }],
         };
         let machine = described(&guests(), description).unwrap();
@@ -273,5 +308,50 @@ mod tests {
         assert_eq!((vm.weight, vm.priority, vm.its), (200, 3, true));
         assert_eq!(machine.gic, GicVersion::V3);
         assert_eq!(machine.slice_ms, Some(5));
+        assert_eq!(machine.uplink, Some(VlanMode::Access(2)));
+        assert_eq!((&vm.disks, vm.nets.len()), (&vec![disk], 1));
+    }
+
+    #[test]
+    fn disks_go_to_the_virtual_machine_that_is_named() {
+        let words = "x qemu --multi-vm --disk new:1M,vm=1 --disk new:2M --disk new:3M,vm=1,ro";
+        let Command::Qemu(mut options) = Cli::try_parse_from(words.split(' ')).unwrap().command
+        else {
+            panic!("not for QEMU");
+        };
+        options.kernel = Some("k".into());
+        let vms = machine(&guests(), *options.clone(), None).unwrap().vms;
+        let sizes = |vm: &VmSpec| {
+            let disks = vm.disks.iter();
+            disks
+                .map(|disk| (disk.image.clone(), disk.read_only))
+                .collect::<Vec<_>>()
+        };
+        let kept = |mib: u64| Image::Kept(mib << 20);
+        assert_eq!(sizes(&vms[0]), [(kept(2), false)]);
+        assert_eq!(sizes(&vms[1]), [(kept(1), false), (kept(3), true)]);
+        options.disk[0].vm = 2;
+        let error = machine(&guests(), *options, None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--disk has vm=2; there are 2 virtual machines, counted from 0"
+        );
+    }
+
+    #[test]
+    fn network_cards_reach_as_far_as_is_asked() {
+        for (flags, cards, uplink) in [
+            ("--bios b", 0, None),
+            ("--bios b --net none", 0, None),
+            ("--bios b --net switch", 1, None),
+            ("--bios b --net user", 1, Some(VlanMode::Access(1))),
+        ] {
+            let machine = by_flags(flags);
+            assert_eq!(
+                (machine.vms[0].nets.len(), machine.uplink),
+                (cards, uplink),
+                "{flags}"
+            );
+        }
     }
 }

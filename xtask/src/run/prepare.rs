@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
+use super::disks::{self, DiskSpec};
 use super::domains;
 use super::instructions::Counting;
 use super::placement::{IMAGE_START, Placement};
@@ -45,6 +46,9 @@ impl Prepared {
     /// Builds and fetches what is missing and writes what QEMU will load. The
     /// console will be logged to a file called `log` in `target/run`.
     pub(crate) fn new(workspace: &Workspace, spec: &MachineSpec, log: &str) -> Result<Self> {
+        let mut spec = spec.clone();
+        disks::make_images(&mut spec.vms, &workspace.target().join("disks"))?;
+        disks::check(&spec)?;
         for file in spec.vms.iter().flat_map(VmSpec::files) {
             if let Some(problem) = problem(file) {
                 bail!("{} {problem}", file.display());
@@ -55,8 +59,8 @@ impl Prepared {
         let directory = RunDirectory::create(&runs)?;
         let log = runs.join(log);
         let (ram_mib, payload, symbols) = match spec.mode {
-            Mode::Hypervisor => hypervisor(workspace, spec, &directory)?,
-            Mode::Bare => bare(spec, &directory)?,
+            Mode::Hypervisor => hypervisor(workspace, &spec, &directory)?,
+            Mode::Bare => bare(&spec, &directory)?,
         };
         let counting = match (&payload, spec.count_instructions) {
             (_, false) => None,
@@ -74,10 +78,10 @@ impl Prepared {
         }
         let counting = counting.map(|program| {
             let counters = directory.file("instructions");
-            Counting::new(workspace, spec, program, counters)
+            Counting::new(workspace, &spec, program, counters)
         });
         Ok(Self {
-            spec: spec.clone(),
+            spec,
             log,
             ram_mib,
             payload,
@@ -152,6 +156,7 @@ fn hypervisor(
     for (index, vm) in spec.vms.iter().enumerate() {
         files.push(vm.boot.file().clone());
         files.extend(initrd_file(vm, index, directory)?);
+        files.extend(vm.disks.iter().filter_map(DiskSpec::loaded_file).cloned());
     }
     let sizes = files
         .iter()
@@ -167,10 +172,11 @@ fn hypervisor(
     let dump = directory.file("machine.dtb");
     dump_tree(spec, placement.ram_mib, &dump)?;
     let mut places = placement.addresses.iter().copied().zip(sizes);
+    let host_disks = disks::of_machine(&spec.vms);
     let domains = spec
         .vms
         .iter()
-        .map(|vm| domains::describe(vm, &mut places))
+        .map(|vm| domains::describe(vm, &host_disks, &mut places))
         .collect::<Result<Vec<_>>>()?;
     let tree = directory.file("hypervisor.dtb");
     fs::write(&tree, domains::add(&fs::read(&dump)?, spec, &domains)?)?;

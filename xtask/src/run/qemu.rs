@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dtb_platform::GicVersion;
 
+use super::disks;
 use super::spec::{Boot, MachineSpec, Mode};
 
 /// A file that QEMU puts into the machine's memory.
@@ -94,6 +95,8 @@ pub(crate) fn run_arguments(
     if spec.gdb {
         add(&["-gdb", "tcp:127.0.0.1:1234"]);
     }
+    add_devices(&mut arguments, spec);
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
     match payload {
         Payload::Hypervisor {
             image,
@@ -138,6 +141,40 @@ pub(crate) fn run_arguments(
     arguments
 }
 
+/// Adds the machine's own disks and network cards, in this order by ascending
+/// address. QEMU by itself would begin at the highest. A machine without the
+/// hypervisor has a card for each of the guest's.
+fn add_devices(arguments: &mut Vec<String>, spec: &MachineSpec) {
+    let disks = disks::of_machine(&spec.vms);
+    let cards = match (&spec.uplink, spec.mode) {
+        (None, _) => 0,
+        (Some(_), Mode::Hypervisor) => 1,
+        (Some(_), Mode::Bare) => spec.vms.iter().map(|vm| vm.nets.len()).sum(),
+    };
+    if disks.is_empty() && cards == 0 {
+        return;
+    }
+    let mut add = |words: [&str; 2]| arguments.extend(words.map(str::to_owned));
+    // Devices of before VirtIO 1.0 are of no use to anybody here.
+    add(["-global", "virtio-mmio.force-legacy=false"]);
+    for (number, disk) in disks.iter().enumerate() {
+        let file = escaped(disk.file);
+        let access = if disk.read_only { ",readonly=on" } else { "" };
+        add([
+            "-drive",
+            &format!("if=none,id=disk{number},format=raw,file={file}{access}"),
+        ]);
+        let device = format!("virtio-blk-device,drive=disk{number},bus=virtio-mmio-bus.{number}");
+        add(["-device", &device]);
+    }
+    for number in 0..cards {
+        add(["-netdev", &format!("user,id=net{number}")]);
+        let bus = disks.len() + number;
+        let device = format!("virtio-net-device,netdev=net{number},bus=virtio-mmio-bus.{bus}");
+        add(["-device", &device]);
+    }
+}
+
 /// Returns the arguments that open a control channel to whoever connects to
 /// `socket`.
 pub(super) fn open_control_arguments(socket: &Path) -> [String; 2] {
@@ -165,6 +202,9 @@ pub(super) fn escaped(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dtb_platform::{NetConfig, VlanMode};
+
+    use super::super::disks::{DiskSpec, Image};
     use super::super::spec::VmSpec;
     use super::*;
 
@@ -256,6 +296,52 @@ mod tests {
             let arguments = machine(mode, gic, its);
             assert!(has(&arguments, &["-machine", expected]), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn disks_come_before_network_cards_and_files_are_escaped() {
+        let mut machine = spec();
+        let payload = Payload::Hypervisor {
+            image: "a.img".into(),
+            tree: "a.dtb".into(),
+            modules: vec![],
+        };
+        let arguments = |machine: &MachineSpec| run_arguments(machine, 512, &payload, 5);
+        let legacy = ["-global", "virtio-mmio.force-legacy=false"];
+        assert!(!has(&arguments(&machine), &legacy));
+        let disk = |file: &str, read_only| DiskSpec {
+            read_only,
+            ..DiskSpec::whole(Image::File(file.into()))
+        };
+        machine.vms[0].disks = vec![disk("a,b", false), disk("c", true)];
+        machine.vms[0].nets = vec![NetConfig::default(); 2];
+        machine.uplink = Some(VlanMode::default());
+        let all = arguments(&machine);
+        for words in [
+            legacy,
+            ["-drive", "if=none,id=disk0,format=raw,file=a,,b"],
+            [
+                "-device",
+                "virtio-blk-device,drive=disk0,bus=virtio-mmio-bus.0",
+            ],
+            ["-drive", "if=none,id=disk1,format=raw,file=c,readonly=on"],
+            [
+                "-device",
+                "virtio-blk-device,drive=disk1,bus=virtio-mmio-bus.1",
+            ],
+            ["-netdev", "user,id=net0"],
+            [
+                "-device",
+                "virtio-net-device,netdev=net0,bus=virtio-mmio-bus.2",
+            ],
+        ] {
+            assert!(has(&all, &words), "{words:?}");
+        }
+        // The switch has one card, a bare guest its own.
+        let second = ["-netdev", "user,id=net1"];
+        assert!(!has(&all, &second));
+        machine.mode = Mode::Bare;
+        assert!(has(&arguments(&machine), &second));
     }
 
     #[test]

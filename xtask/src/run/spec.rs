@@ -7,8 +7,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use dtb_platform::{GicVersion, Placement, RawNode, VmConfig};
+use dtb_platform::{GicVersion, NetConfig, Placement, RawNode, VlanMode, VmConfig};
 
+use super::disks::DiskSpec;
 use crate::guest::Guests;
 use crate::guest::initramfs::{self, Purpose};
 
@@ -24,6 +25,9 @@ pub(crate) struct MachineSpec {
     /// The length of slices in milliseconds, unless it is the usual one.
     pub(crate) slice_ms: Option<u32>,
     pub(crate) qemu_args: Vec<String>,
+    /// The VLANs of the switch that a network card of the machine is in, which
+    /// reaches QEMU's user network; without it the machine has no card.
+    pub(crate) uplink: Option<VlanMode>,
     /// Whether to wait for a debugger.
     pub(crate) gdb: bool,
     /// Whether to count instructions.
@@ -60,6 +64,8 @@ pub(crate) struct VmSpec {
     pub(crate) priority: u8,
     /// Whether its GICv3 has an interrupt translation service.
     pub(crate) its: bool,
+    pub(crate) disks: Vec<DiskSpec>,
+    pub(crate) nets: Vec<NetConfig>,
     /// For tests: spoils the node that describes it to the hypervisor.
     pub(crate) spoil: Option<fn(&mut RawNode)>,
 }
@@ -108,6 +114,7 @@ impl MachineSpec {
             gic: GicVersion::default(),
             slice_ms: None,
             qemu_args: Vec::new(),
+            uplink: None,
             gdb: false,
             count_instructions: false,
             trace: false,
@@ -131,6 +138,8 @@ impl VmSpec {
             weight: VmConfig::USUAL_WEIGHT,
             priority: VmConfig::USUAL_PRIORITY,
             its: false,
+            disks: Vec::new(),
+            nets: Vec::new(),
             spoil: None,
         }
     }
@@ -142,6 +151,24 @@ impl VmSpec {
             Some(Initrd::Built { .. }) | None => None,
         };
         [self.boot.file()].into_iter().chain(initrd)
+    }
+
+    /// Unpacks more into the file system of a RAM disk that is built here.
+    pub(crate) fn unpack(&mut self, more: &[u8]) {
+        if let Some(Initrd::Built { archive, .. }) = &mut self.initrd {
+            archive.extend_from_slice(more);
+        }
+    }
+
+    /// Gives Debian's kernel the drivers for its disks and network cards, which it
+    /// has as modules. Other kernels are on their own.
+    pub(crate) fn add_drivers(&mut self, guests: &Guests) -> Result<()> {
+        let (disks, nets) = (!self.disks.is_empty(), !self.nets.is_empty());
+        let built = matches!(self.initrd, Some(Initrd::Built { .. }));
+        if built && (disks || nets) && *self.boot.file() == guests.linux()? {
+            self.unpack(&guests.drivers(disks, nets)?);
+        }
+        Ok(())
     }
 
     /// Tells whether the shell of a RAM disk that is built here will show its

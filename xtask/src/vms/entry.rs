@@ -10,11 +10,11 @@ use toml::{Spanned, Value};
 
 use crate::run::problem;
 
-/// What the parser says and what it means to someone who writes such a file,
-/// where there is one list: that of the virtual machines.
+/// What the parser says and what it means to someone who writes such a file, in
+/// which every list that it expects is one of tables.
 const WORDS: [(&str, &str); 2] = [
     ("unknown field", "unknown key"),
-    ("expected a sequence", "expected [[vm]] tables"),
+    ("expected a sequence", "expected tables in double brackets"),
 ];
 
 /// The file's text and where it came from.
@@ -29,6 +29,46 @@ pub(super) struct Entry<'a> {
     source: &'a Source<'a>,
     key: &'static str,
     value: &'a Spanned<Value>,
+}
+
+/// A table of the file.
+pub(super) struct Table<'a> {
+    source: &'a Source<'a>,
+    offset: usize,
+    /// What it has.
+    entries: Vec<Entry<'a>>,
+}
+
+impl<'a> Table<'a> {
+    /// Takes those of these keys that the table at `offset` has.
+    pub(super) fn new<const N: usize>(
+        source: &'a Source<'a>,
+        offset: usize,
+        keys: [(&'static str, &'a Option<Spanned<Value>>); N],
+    ) -> Self {
+        let entries = keys.into_iter();
+        let entries = entries.filter_map(|(key, value)| source.entry(key, value));
+        Self {
+            source,
+            offset,
+            entries: entries.collect(),
+        }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Entry<'a>> {
+        let mut entries = self.entries.iter();
+        entries.find(|entry| entry.key() == key).copied()
+    }
+
+    /// Returns the value of a switch, which is off if it is not there.
+    pub(super) fn flag(&self, key: &str) -> Result<bool> {
+        self.get(key).map_or(Ok(false), |entry| entry.flag())
+    }
+
+    /// Says what is wrong with the table itself.
+    pub(super) fn error(&self, what: impl Display) -> Error {
+        self.source.error(self.offset, what)
+    }
 }
 
 impl<'a> Source<'a> {

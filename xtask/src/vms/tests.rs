@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dtb_platform::DiskPart;
+
 use super::*;
+use crate::run::disks::{Home, Image};
 
 /// A file of its own for one test, with a kernel beside it.
 struct Written(PathBuf);
@@ -81,6 +84,8 @@ fn a_file_says_what_it_means() {
             weight: 100,
             priority: 0,
             its: false,
+            disks: vec![],
+            nets: vec![],
         }]
     );
 }
@@ -217,6 +222,7 @@ fn every_example_can_be_read() {
     assert_eq!(
         names,
         [
+            "disks-and-networks.toml",
             "eight-small.toml",
             "firmware-beside-linux.toml",
             "shares.toml",
@@ -271,13 +277,13 @@ fn unknown_keys_are_refused_with_those_that_are_allowed() {
     refused(
         "pcpu = 1\n",
         1,
-        "unknown key `pcpu`, expected one of `pcpus`, `cpu`, `gic`, `slice`, `vm`, in the line `pcpu = 1`",
+        "unknown key `pcpu`, expected one of `pcpus`, `cpu`, `gic`, `slice`, `uplink`, `vm`, in the line `pcpu = 1`",
     );
     line_refused(
         "ram = 64",
         "unknown key `ram`, expected one of `name`, `linux`, `u-boot`, `kernel`, `firmware`, \
          `initrd`, `bootargs`, `exec`, `vcpus`, `memory`, `affinity`, `cpu-set`, `weight`, \
-         `priority`, `its`, in the line `ram = 64`",
+         `priority`, `its`, `disk`, `net`, in the line `ram = 64`",
     );
 }
 
@@ -292,12 +298,12 @@ fn a_machine_without_virtual_machines_is_refused() {
     refused(
         "vm = 3\n",
         1,
-        "invalid type: integer `3`, expected [[vm]] tables, in the line `vm = 3`",
+        "invalid type: integer `3`, expected tables in double brackets, in the line `vm = 3`",
     );
     refused(
         "[vm]\nname = 'a'\n",
         1,
-        "invalid type: map, expected [[vm]] tables, in the line `[vm]`",
+        "invalid type: map, expected tables in double brackets, in the line `[vm]`",
     );
     refused(
         "vm = [3]\n",
@@ -512,5 +518,163 @@ fn keys_that_would_do_nothing_are_refused() {
     for key in ["exec", "initrd", "bootargs"] {
         beside("firmware = 'kernel'", key, "firmware");
         beside("u-boot = true", key, "u-boot");
+    }
+}
+
+#[test]
+fn disks_and_network_cards_are_what_they_say() {
+    let written = Written::new(
+        "[uplink]\nvlan = 5\n[[vm]]\nname = 'a'\nlinux = true\n\
+         [[vm.disk]]\nfile = 'kernel'\nread-only = true\npartition = 2\n\
+         [[vm.disk]]\nnew = '2 GiB'\nsectors = [8, 16]\n\
+         [[vm.disk]]\nfile = 'kernel'\nmemory = true\n\
+         [[vm.net]]\n[[vm.net]]\nmac = '52:54:00:00:00:0a'\nvlan = 4094\n\
+         [[vm.net]]\ntrunk = [2, 1]\nnative-vlan = 3\nany-source = true\n",
+    );
+    let description = written.read().unwrap();
+    assert_eq!(description.uplink, Some(VlanMode::Access(5)));
+    let file = Image::File(written.0.join("kernel"));
+    let disk = |image, home, read_only| DiskSpec {
+        image,
+        home,
+        read_only,
+    };
+    let sectors = DiskPart::Sectors {
+        first: 8,
+        count: 16,
+    };
+    assert_eq!(
+        description.vms[0].disks,
+        [
+            disk(file.clone(), Home::Disk(DiskPart::Partition(2)), true),
+            disk(Image::Kept(2 << 30), Home::Disk(sectors), false),
+            disk(file, Home::Memory, false),
+        ]
+    );
+    let net = |mac, vlan, anti_spoofing| NetConfig {
+        mac,
+        vlan,
+        anti_spoofing,
+    };
+    let trunk = VlanMode::Trunk {
+        tagged: vec![2, 1],
+        native: Some(3),
+    };
+    assert_eq!(
+        description.vms[0].nets,
+        [
+            net(None, VlanMode::Access(1), true),
+            net(
+                Some([0x52, 0x54, 0, 0, 0, 0xa]),
+                VlanMode::Access(4094),
+                true
+            ),
+            net(None, trunk, false),
+        ]
+    );
+}
+
+#[test]
+fn each_device_that_cannot_be_has_its_one_error() {
+    let trunk = "a list of integers from 1 to 4094, at least one and none twice";
+    let vlan = "an integer from 1 to 4094";
+    let mac = "six bytes such as \"52:54:00:00:00:01\", neither a group's address nor one that \
+               begins with 02:61:72";
+    let sectors =
+        "a list of two integers: the first sector of 512 bytes, and how many, at least one";
+    let size = "a size such as \"64 MiB\" or \"2 GiB\"";
+    let native = "an integer from 1 to 4094 that is not in trunk";
+    for (table, line, allowed) in [
+        ("disk", "new = 64", size),
+        ("disk", "new = \"64 kB\"", size),
+        ("disk]]\nnew='1G", "sectors = [1]", sectors),
+        ("disk]]\nnew='1G", "sectors = [0, 0]", sectors),
+        ("disk]]\nnew='1G", "sectors = [-1, 1]", sectors),
+        (
+            "disk]]\nnew='1G",
+            "partition = 0",
+            "an integer from 1 to 128",
+        ),
+        ("disk]]\nnew='1G", "memory = 1", "true or false"),
+        ("disk]]\nnew='1G", "read-only = 1", "true or false"),
+        ("net", "vlan = 0", vlan),
+        ("net", "vlan = 4095", vlan),
+        ("net", "trunk = []", trunk),
+        ("net", "trunk = [1, 1]", trunk),
+        ("net", "trunk = [4095]", trunk),
+        ("net", "trunk = 1", trunk),
+        ("net]]\ntrunk = [1]#", "native-vlan = 1", native),
+        ("net]]\ntrunk = [1]#", "native-vlan = 0", native),
+        ("net", "any-source = 1", "true or false"),
+        ("net", "mac = \"52:54:00:00:00\"", mac),
+        ("net", "mac = \"52:54:00:00:00:1\"", mac),
+        ("net", "mac = \"52:54:00:00:00:+1\"", mac),
+        ("net", "mac = \"01:00:00:00:00:00\"", mac),
+        ("net", "mac = \"02:61:72:00:00:00\"", mac),
+        ("net", "mac = 1", mac),
+    ] {
+        let end = match table.split_once("]]") {
+            None => "]]",
+            Some((_, more)) if more.ends_with('#') => "",
+            Some(_) => "'",
+        };
+        let text = format!("[[vm]]\nname = 'a'\nlinux = true\n[[vm.{table}{end}\n{line}\n");
+        let number = 5 + u32::from(end != "]]");
+        refused(&text, number, &format!("{line}; allowed is {allowed}"));
+    }
+}
+
+#[test]
+fn devices_that_do_not_fit_are_refused() {
+    let vm = "[[vm]]\nname = 'a'\nlinux = true\n";
+    for (lines, line, message) in [
+        (
+            "[[vm.disk]]\n".to_owned(),
+            4,
+            "[[vm.disk]] has no image; allowed is one of file and new",
+        ),
+        (
+            "[[vm.disk]]\nfile = 'kernel'\nnew = '1G'\n".to_owned(),
+            6,
+            "new: not allowed beside file",
+        ),
+        (
+            "[[vm.disk]]\nnew = '1G'\npartition = 1\nsectors = [0, 1]\n".to_owned(),
+            7,
+            "sectors: not allowed beside partition",
+        ),
+        (
+            "[[vm.disk]]\nnew = '1G'\nmemory = true\nsectors = [0, 1]\n".to_owned(),
+            7,
+            "sectors: not allowed beside memory",
+        ),
+        (
+            "[[vm.net]]\nvlan = 1\ntrunk = [1]\n".to_owned(),
+            5,
+            "vlan: not allowed beside trunk",
+        ),
+        (
+            "[[vm.net]]\nnative-vlan = 1\n".to_owned(),
+            5,
+            "native-vlan: not allowed without trunk",
+        ),
+        (
+            "[[vm.net]]\nmac = '52:54:00:00:00:aa'\n[[vm.net]]\nmac = '52:54:00:00:00:AA'\n"
+                .to_owned(),
+            7,
+            "mac = \"52:54:00:00:00:AA\"; allowed is an address that no other network card has",
+        ),
+        (
+            "[[vm.disk]]\nnew = '1G'\n".repeat(17),
+            36,
+            "too many; allowed are at most 16 [[vm.disk]]",
+        ),
+        (
+            "[[vm.net]]\n".repeat(9),
+            12,
+            "too many; allowed are at most 8 [[vm.net]]",
+        ),
+    ] {
+        refused(&format!("{vm}{lines}"), line, message);
     }
 }

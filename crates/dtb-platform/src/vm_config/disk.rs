@@ -51,7 +51,8 @@ pub enum DiskPart {
 impl DiskPart {
     /// Tells whether two parts of one disk may have a sector in common. Of a
     /// partition only the disk knows where it is.
-    fn may_overlap(self, other: Self) -> bool {
+    #[must_use]
+    pub const fn may_overlap(self, other: Self) -> bool {
         match (self, other) {
             (
                 Self::Sectors { first, count },

@@ -39,6 +39,17 @@ pub enum VlanMode {
     },
 }
 
+impl Default for NetConfig {
+    /// A card that says nothing is in the usual VLAN and sends from its usual address.
+    fn default() -> Self {
+        Self {
+            mac: None,
+            vlan: VlanMode::default(),
+            anti_spoofing: true,
+        }
+    }
+}
+
 impl Default for VlanMode {
     /// A port that says nothing is in VLAN 1, as is usual.
     fn default() -> Self {
@@ -133,8 +144,10 @@ impl NetConfig {
         [first, second, third, high, low, number]
     }
 
-    /// Tells whether a card can be given this address.
-    fn is_mac(mac: [u8; 6]) -> bool {
+    /// Tells whether a card can be given this address: it must be neither a group's
+    /// nor a [usual one](Self::usual_mac).
+    #[must_use]
+    pub fn may_have(mac: [u8; 6]) -> bool {
         let [first, ..] = mac;
         first & 1 == 0 && mac != [0; 6] && !mac.starts_with(&Self::USUAL_MAC)
     }
@@ -143,7 +156,7 @@ impl NetConfig {
     /// may be.
     pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         match self.mac {
-            Some(mac) if !Self::is_mac(mac) => Err((property::MAC, allowed::MAC)),
+            Some(mac) if !Self::may_have(mac) => Err((property::MAC, allowed::MAC)),
             _ => self.vlan.check(),
         }
     }

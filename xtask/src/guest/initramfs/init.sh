@@ -11,6 +11,12 @@ mount -t tmpfs tmp /tmp
 hostname armature
 cd /root
 
+# The drivers of the devices that this guest has, where its kernel lacks them.
+[ -e /etc/drivers ] && for driver in $(cat /etc/drivers); do
+    xzcat "$driver" > /tmp/driver.ko && insmod /tmp/driver.ko
+    rm /tmp/driver.ko
+done
+
 [ -e /etc/exec ] && exec /bin/sh /etc/exec
 
 read -r rows columns < /etc/console-size
