@@ -95,6 +95,7 @@ pub trait VirtioDevice: Send {
     /// Queue `queue` is no longer there: forgets the requests from it.
     fn reset_queue(&mut self, queue: u16);
 
-    /// Returns to the state after construction, and forgets all requests.
+    /// Returns to the state after construction, and forgets all requests. The
+    /// driver has reset the device, or was at fault.
     fn reset(&mut self);
 }

@@ -6,8 +6,10 @@ mod driver;
 mod line;
 mod memory;
 mod rig;
+mod slow_disk;
 
 pub use driver::{Buffer, DriverQueue};
 pub use line::IrqLog;
 pub use memory::SimMemory;
 pub use rig::Rig;
+pub use slow_disk::SlowDisk;

@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+pub mod block;
 mod buffers;
 mod config;
 mod device;
@@ -16,6 +17,7 @@ mod placeholder;
 mod queue;
 pub mod rng;
 
+pub use block::{Block, BlockBackend, BlockOptions, MemoryDisk};
 pub use buffers::{DataBuffers, Segment};
 pub use device::{DeviceId, Surroundings, VirtioDevice, Work};
 pub use fault::DriverFault;

@@ -141,10 +141,19 @@ impl<D: VirtioDevice> VirtioMmio<D> {
         }
     }
 
+    /// Lets something happen to the device that may leave work.
+    pub fn work(
+        &mut self,
+        around: &Surroundings<'_>,
+        event: impl FnOnce(&mut D, &mut Queues<'_>) -> Result<Work, DriverFault>,
+    ) {
+        let work = self.with_device(around, event);
+        self.left |= work == Some(Work::Left);
+    }
+
     /// Processes one queue.
     fn process(&mut self, index: u16, around: &Surroundings<'_>) {
-        let work = self.with_device(around, |device, queues| device.process(index, queues));
-        self.left |= work == Some(Work::Left);
+        self.work(around, |device, queues| device.process(index, queues));
     }
 
     /// Processes what the driver names in QueueNotify.
@@ -155,9 +164,11 @@ impl<D: VirtioDevice> VirtioMmio<D> {
         }
     }
 
-    /// Stops until the next reset (VirtIO 1.2, 2.1.2).
+    /// Stops until the next reset (VirtIO 1.2, 2.1.2). Requests are forgotten
+    /// now: what they hold on the host does not wait for this driver.
     fn fail(&mut self, fault: DriverFault, line: &dyn IrqLine) {
         self.fault.get_or_insert(fault);
+        self.device.reset();
         self.left = false;
         self.status |= Status::DEVICE_NEEDS_RESET;
         if self.status.contains(Status::DRIVER_OK) {

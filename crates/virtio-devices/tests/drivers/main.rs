@@ -6,5 +6,6 @@
 )]
 
 mod arena;
+mod blk;
 mod rng;
 mod wire;
