@@ -4,6 +4,7 @@
 pub(crate) mod cache;
 pub(crate) mod crash;
 pub(crate) mod el2_cpu;
+pub(crate) mod entropy;
 pub(crate) mod firmware;
 pub(crate) mod gic;
 pub(crate) mod heap;

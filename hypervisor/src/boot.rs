@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "linker symbols, tables and the start of CPUs")]
 
 mod layout;
+mod modules;
 mod secondary;
 mod telemetry;
 
@@ -38,6 +39,8 @@ use crate::board::firmware::Firmware;
 use crate::board::gic::{CpuGic, Interrupts, MachineGic, Version};
 use crate::board::host::Host;
 use crate::board::{cache, heap, logger, tables, uart, virtio};
+
+use modules::Modules;
 
 pub(crate) use layout::{image, is_guard_page, is_mapped_memory, park};
 
@@ -128,10 +131,10 @@ fn start_machine(
     // What of the memory is taken before anything is allocated from it.
     let blob_range = HostPhysAddrRange::from_start_size(blob.as_ptr().addr().into(), blob.len());
     let configs = judged_configs(&platform, blob, blob_range);
-    let modules = modules_of(configs.iter().flatten().flatten());
+    let modules = Modules::of(configs.iter().flatten().flatten());
     let mut taken = platform.reserved.clone();
     taken.extend([image(), page_aligned(blob_range)]);
-    taken.extend(&modules);
+    taken.extend(modules.all());
     let mut free = hypervisor::ranges::without(&platform.memory, &taken);
     let stacks = carve_stacks(&mut free, platform.cpus.len().saturating_sub(1))
         .ok_or_else(|| String::from("no memory for the stacks of the CPUs"))?;
@@ -194,7 +197,8 @@ fn start_machine(
             console,
             cpus,
             devices: Arc::new(devices.host),
-            module: module_bytes,
+            module: modules::bytes,
+            ram_disk: modules::ram_disk,
         },
         cpu_count,
         slice_ms: options.slice_ms.into(),
@@ -263,7 +267,7 @@ fn carve_stacks(free: &mut [HostPhysAddrRange], count: usize) -> Option<Vec<layo
 fn enter_tables(
     platform: &Platform,
     blob: HostPhysAddrRange,
-    modules: &[HostPhysAddrRange],
+    modules: &Modules,
     stacks: &[layout::Stacks],
 ) -> Result<tables::TableRegisters, aarch64_paging::MapError> {
     use tables::Use;
@@ -272,8 +276,11 @@ fn enter_tables(
     for range in hypervisor::ranges::without(&platform.memory, &platform.reserved) {
         map.map(page_aligned(range), Use::ReadWrite)?;
     }
-    for range in modules.iter().copied().chain([blob]) {
+    for range in modules.read_only().chain([blob]) {
         map.map(page_aligned(range), Use::ReadOnly)?;
+    }
+    for range in modules.writable() {
+        map.map(page_aligned(range), Use::ReadWrite)?;
     }
     for range in device_ranges(platform) {
         map.map(page_aligned(range), Use::Device)?;
@@ -342,11 +349,6 @@ fn page_aligned(range: HostPhysAddrRange) -> HostPhysAddrRange {
     }
 }
 
-/// Returns where the boot modules of all VMs lie.
-fn modules_of<'a>(configs: impl Iterator<Item = &'a VmConfig>) -> Vec<HostPhysAddrRange> {
-    configs.flat_map(VmConfig::modules).collect()
-}
-
 /// Reads the VMs that the device tree asks for. What is wrong with one is
 /// reported as soon as there is a console.
 fn judged_configs(
@@ -372,14 +374,6 @@ fn named(config: Result<VmConfig, ConfigError>) -> (String, Option<VmConfig>) {
     }
 }
 
-/// Returns the bytes of a boot module, of a VM that was judged.
-fn module_bytes(range: HostPhysAddrRange) -> &'static [u8] {
-    let start = core::ptr::with_exposed_provenance(range.start.into());
-    // SAFETY: modules are memory, mapped read-only and excluded from the free
-    // memory: nobody ever writes to them.
-    unsafe { core::slice::from_raw_parts(start, range.size()) }
-}
-
 fn host_facts(platform: &Platform) -> Result<HostFacts, String> {
     let physical_range = ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange);
     let vmid_size = VmidSize::from_id_field(ID_AA64MMFR1_EL1.read(ID_AA64MMFR1_EL1::VMIDBits));
@@ -392,6 +386,7 @@ fn host_facts(platform: &Platform) -> Result<HostFacts, String> {
         gic: host_gic(&platform.gic)?,
         virtual_timer: platform.timer.virt,
         now_seconds: crate::board::rtc::now_seconds(platform),
+        entropy: crate::board::entropy::source(),
     })
 }
 

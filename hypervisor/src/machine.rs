@@ -323,6 +323,7 @@ impl<H: AxVCpuHal> Hypervisor<H> {
             .map_err(BuildError::from)?;
         self.live.fetch_add(1, Ordering::AcqRel);
         self.console().attach(&vm);
+        vm.connect_devices();
         *state = SlotState::Present(Arc::clone(&vm));
         for vcpu in vcpus {
             vm.enrol();

@@ -406,19 +406,24 @@ impl DiskClient {
 
     /// Takes the outcome of the request with this tag, if it is done.
     #[must_use]
-    pub fn collect(&self, tag: Tag) -> Option<(Bounce<'_>, Result<(), DiskError>)> {
-        let (slot, buffer, result) = self.disk.lock().collect(self.id, tag)?;
+    pub fn collect(&self, tag: Tag) -> Option<Outcome<'_>> {
+        let (slot, buffer, command, result) = self.disk.lock().collect(self.id, tag)?;
         let bounce = Bounce {
             client: self,
             slot,
             buffer: Some(buffer),
         };
-        Some((bounce, result))
+        Some(Outcome {
+            bounce,
+            command,
+            result,
+        })
     }
 
-    /// Forgets all requests of this client.
-    pub fn abandon(&self) {
-        self.disk.lock().abandon(self.id);
+    /// Forgets the request with this tag. If the hardware is at it, its slot counts as
+    /// the client's until that is done.
+    pub fn abandon(&self, tag: Tag) {
+        self.disk.lock().abandon(self.id, tag);
     }
 }
 
@@ -426,6 +431,16 @@ impl Drop for DiskClient {
     fn drop(&mut self) {
         self.disk.lock().detach(self.id);
     }
+}
+
+/// What became of a request.
+pub struct Outcome<'a> {
+    /// Its buffer: what it has read, unless it failed.
+    pub bounce: Bounce<'a>,
+    /// What it was to do, as the disk was told.
+    pub command: Command,
+    /// Whether it did.
+    pub result: Result<(), DiskError>,
 }
 
 /// A buffer of the disk in the hands of a client: its bytes are those of a request that

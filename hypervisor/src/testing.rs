@@ -31,6 +31,7 @@ use crate::console::{Console, HostUart};
 use crate::frames::{FRAME_BYTES, FramePool};
 use crate::lock::RankedLock;
 use crate::sched::{Cpus, place};
+use crate::storage::RamDisk;
 use crate::vm::boot::Boot;
 use crate::vm::vgic::HostGic;
 use crate::vm::{HostFacts, Vm, VmBuilder};
@@ -161,6 +162,18 @@ pub(crate) fn config(cpus: u32, placement: Placement) -> VmConfig {
     }
 }
 
+/// Makes a disk of memory of this process, which is never freed.
+fn ram_disk(range: HostPhysAddrRange, is_writable: bool) -> RamDisk {
+    let memory = Box::leak(vec![0u8; range.size()].into_boxed_slice());
+    let start = HostPhysAddr::from(memory.as_mut_ptr().expose_provenance());
+    let contents = HostPhysAddrRange::from_start_size(start, range.size());
+    #[expect(unsafe_code, reason = "gives the disk memory")]
+    // SAFETY: the memory was leaked for this disk alone.
+    unsafe {
+        RamDisk::new(contents, is_writable)
+    }
+}
+
 /// Returns what builds VMs on `machine`.
 fn builder(
     machine: &'static FakeBoard,
@@ -183,6 +196,7 @@ fn builder(
             gic,
             virtual_timer: dtb_platform::layout::TIMER.virt,
             now_seconds: 0,
+            entropy: None,
         },
         pool,
         vmids: Arc::new(RankedLock::new(VmidAllocator::new(stage2.vmid_size()))),
@@ -190,6 +204,7 @@ fn builder(
         cpus: Arc::new(Cpus::new(machine, cpu_count)),
         devices: Arc::default(),
         module: |_| &IMAGE,
+        ram_disk,
     }
 }
 

@@ -17,6 +17,7 @@ mod serial;
 pub mod space;
 pub mod time;
 pub mod vgic;
+mod virtio;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -31,6 +32,7 @@ use vm_contract::{HostPhysAddr, IntId, VcpuId, VmId};
 
 pub use build::{BuildError, HostFacts, VmBuilder};
 pub use lines::Line;
+pub use virtio::{DiskProblem, FillEntropy};
 
 use crate::console::{Console, GuestSerial};
 use crate::cpu::Machine;
@@ -46,6 +48,7 @@ use power::{CpuOnError, Phase, Power, Start, StopReason};
 use space::Space;
 use time::CpuTime;
 use vgic::Vgic;
+use virtio::VirtioDevices;
 
 /// What a VM is started from, at first and after each reset.
 struct BootImages {
@@ -127,6 +130,7 @@ pub struct Vm {
     paused_at: AtomicU64,
     serial: Arc<DeviceLock<Pl011<GuestSerial>>>,
     serial_intid: IntId,
+    virtio: VirtioDevices,
     rtc: Arc<DeviceLock<Pl031<SystemClock>>>,
     rtc_intid: IntId,
     clock: SystemClock,

@@ -107,9 +107,12 @@ pub(super) fn write<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>, write: MmioWri
         }
         Some((&Target::Device { ref device, intid }, offset)) => {
             vcpu.exits.reason = Reason::DeviceWrite;
-            let _refused = device_access(vm, id, &**device, intid, |device, context| {
+            let written = device_access(vm, id, &**device, intid, |device, context| {
                 device.write(context, offset, width, value)
             });
+            if written == Ok(Left::Work) {
+                return Outcome::Resume;
+            }
             vm.after_device_access(intid);
             set_alarm(cpu, vcpu, intid);
         }

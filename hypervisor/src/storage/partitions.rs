@@ -179,9 +179,9 @@ impl HostDisk {
         let start = loop {
             self.service(None);
             match client.collect(TAG) {
-                Some((start, result)) => {
-                    result?;
-                    break start;
+                Some(done) => {
+                    done.result?;
+                    break done.bounce;
                 }
                 None if is_patient() => core::hint::spin_loop(),
                 None => return Err(DiskError::Broken),

@@ -24,11 +24,12 @@ enum Slot {
     /// A client fills or empties its buffer.
     Lent,
     /// The hardware works on it.
-    Started(Started),
+    Started(Started, Command),
     /// The hardware is done with it; the client has not collected it yet.
     Done {
         client: ClientId,
         tag: Tag,
+        command: Command,
         buffer: Buffer,
         result: Result<(), DiskError>,
     },
@@ -42,6 +43,16 @@ enum Started {
     Abandoned(ClientId),
     /// For nobody: the client has gone.
     Orphan,
+}
+
+impl Started {
+    /// Returns whose slot it is.
+    const fn client(self) -> Option<ClientId> {
+        match self {
+            Self::For(client, _) | Self::Abandoned(client) => Some(client),
+            Self::Orphan => None,
+        }
+    }
 }
 
 struct Client {
@@ -153,7 +164,7 @@ impl Slots {
         match self.hardware.start(slot, command, buffer) {
             Ok(()) => {
                 if let Some(slot) = self.slots.get_mut(slot) {
-                    *slot = Slot::Started(Started::For(id, tag));
+                    *slot = Slot::Started(Started::For(id, tag), command);
                 }
                 Ok(())
             }
@@ -179,7 +190,7 @@ impl Slots {
         let Some(slot) = self.slots.get_mut(number) else {
             return Some(None);
         };
-        let Slot::Started(whose) = *slot else {
+        let Slot::Started(whose, command) = *slot else {
             return Some(None);
         };
         let Started::For(client, tag) = whose else {
@@ -192,6 +203,7 @@ impl Slots {
         *slot = Slot::Done {
             client,
             tag,
+            command,
             buffer,
             result,
         };
@@ -235,11 +247,16 @@ impl Slots {
         &mut self,
         id: ClientId,
         wanted: Tag,
-    ) -> Option<(usize, Buffer, Result<(), DiskError>)> {
+    ) -> Option<(usize, Buffer, Command, Result<(), DiskError>)> {
         let is_it = |slot: &Slot| matches!(slot, Slot::Done { client, tag, .. } if *client == id && *tag == wanted);
         let at = self.slots.iter().position(is_it)?;
         match core::mem::replace(self.slots.get_mut(at)?, Slot::Lent) {
-            Slot::Done { buffer, result, .. } => Some((at, buffer, result)),
+            Slot::Done {
+                buffer,
+                command,
+                result,
+                ..
+            } => Some((at, buffer, command, result)),
             _ => None,
         }
     }
@@ -266,32 +283,31 @@ impl Slots {
         }
     }
 
-    /// Has nobody hear of the requests of a client. The slots at which the hardware is
-    /// count as the client's until they come back.
-    pub(super) fn abandon(&mut self, id: ClientId) {
-        self.drop_done(id, |_| true);
-        self.disown(id, Started::Abandoned(id));
-        if let Some(client) = self.client(id) {
-            client.waits = false;
+    /// Has nobody hear of a request. If the hardware is at it, its slot counts as the
+    /// client's until it comes back.
+    pub(super) fn abandon(&mut self, id: ClientId, tag: Tag) {
+        self.drop_done(id, |other| other == tag);
+        for slot in &mut self.slots {
+            if let Slot::Started(whose, _) = slot
+                && *whose == Started::For(id, tag)
+            {
+                *whose = Started::Abandoned(id);
+            }
         }
     }
 
     /// Lets a client go.
     pub(super) fn detach(&mut self, id: ClientId) {
         self.drop_done(id, |_| true);
-        self.disown(id, Started::Orphan);
+        for slot in &mut self.slots {
+            if let Slot::Started(whose, _) = slot
+                && whose.client() == Some(id)
+            {
+                *whose = Started::Orphan;
+            }
+        }
         if let Some(client) = self.clients.get_mut(id.0) {
             *client = None;
-        }
-    }
-
-    fn disown(&mut self, id: ClientId, whose: Started) {
-        for slot in &mut self.slots {
-            if let Slot::Started(started) = slot
-                && matches!(*started, Started::For(client, _) | Started::Abandoned(client) if client == id)
-            {
-                *started = whose;
-            }
         }
     }
 

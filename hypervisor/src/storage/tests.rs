@@ -166,7 +166,7 @@ fn write(client: &DiskClient, sector: u64, byte: u8, tag: Tag) -> bool {
 }
 
 fn outcome(client: &DiskClient, tag: Tag) -> Option<Result<(), DiskError>> {
-    client.collect(tag).map(|(_, result)| result)
+    client.collect(tag).map(|done| done.result)
 }
 
 #[test]
@@ -191,10 +191,11 @@ fn requests_come_back_in_any_order_to_those_who_made_them() {
     assert_eq!(heard, [(2, DiskEvent::Done(20)), (2, DiskEvent::Done(21))]);
     assert_eq!(outcome(&one, 20), None, "it is not its own");
     assert_eq!(outcome(&two, 20), Some(Err(DiskError::Io)));
-    let (bounce, result) = two.collect(21).expect("it is done");
-    assert_eq!(result, Ok(()));
-    assert!(bounce[..1024].iter().all(|byte| *byte == 0x77));
-    drop(bounce);
+    let done = two.collect(21).expect("it is done");
+    assert_eq!(done.result, Ok(()));
+    assert!(done.bounce[..1024].iter().all(|byte| *byte == 0x77));
+    assert_eq!(done.command.sectors(), Some((107, 2)));
+    drop(done);
     assert_eq!(outcome(&two, 21), None, "once");
 
     fixture.hardware().finish_all();
@@ -354,8 +355,8 @@ fn who_was_refused_without_a_request_of_its_own_is_told_of_room() {
     let heard = fixture.listener.take();
     assert_eq!(heard.len(), SLOT_COUNT);
     assert!(late.begin().is_none(), "nobody has collected anything");
-    while let Some((_, result)) = greedy.collect(5) {
-        assert_eq!(result, Ok(()));
+    while let Some(done) = greedy.collect(5) {
+        assert_eq!(done.result, Ok(()));
     }
     fixture.disk.service(None);
     let mut heard = fixture.listener.take();
@@ -375,7 +376,9 @@ fn abandoned_requests_count_until_the_hardware_is_done() {
     fixture.hardware().finish(0, None);
     fixture.disk.service(None);
     assert_eq!(fixture.listener.take().len(), 1);
-    client.abandon();
+    client.abandon(5);
+    assert_eq!(outcome(&client, 5), None);
+    client.abandon(5);
     assert_eq!(outcome(&client, 5), None);
     assert_eq!(
         fixture.free(),

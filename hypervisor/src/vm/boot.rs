@@ -97,11 +97,9 @@ impl Boot {
 
 impl Vm {
     fn reset_devices(&self) {
-        self.bus.reset();
-        // Devices have no line at hand while they are reset.
-        for intid in [self.serial_intid, self.rtc_intid] {
+        self.bus.reset(|intid| {
             self.with_vgic(None, |vgic| ((), vgic.set_spi_level(intid, false)));
-        }
+        });
         self.reset_its();
         self.vgic.lock().reset();
         // Of the life before.

@@ -22,6 +22,7 @@ use super::power::Power;
 use super::space::{PassedDevice, Space, Vmids};
 use super::time::{self, CpuTime};
 use super::vgic::{Frame, HostGic, Vgic, VgicError};
+use super::virtio::{DiskProblem, FillEntropy};
 use super::{BootImages, GUEST_CONDUIT, Member, VcpuFacts, Vm};
 use crate::console::{Console, GuestSerial};
 use crate::cpu::Machine;
@@ -30,6 +31,7 @@ use crate::frames::FramePool;
 use crate::loader::{Layout, LoadError, TREE_BYTES};
 use crate::lock::RankedLock;
 use crate::sched::{CpuSet, Cpus, Share, first_home};
+use crate::storage::RamDisk;
 
 /// Shared interrupts of a VM: INTIDs 32–287, as QEMU's `virt` machine has.
 const SPI_COUNT: u16 = 256;
@@ -52,6 +54,14 @@ pub enum BuildError {
     /// Its device tree cannot be made.
     #[error("device tree: {0}")]
     Tree(#[from] TreeError),
+    /// One of its disks cannot be had.
+    #[error("disk {number}: {problem}")]
+    Disk {
+        /// Which of its disks.
+        number: usize,
+        /// What is wrong.
+        problem: DiskProblem,
+    },
     /// Two of its devices are in each other's way.
     #[error(transparent)]
     Bus(#[from] Overlap),
@@ -84,6 +94,8 @@ pub struct HostFacts {
     pub virtual_timer: IntId,
     /// The time of day, in seconds since the epoch.
     pub now_seconds: u64,
+    /// Where entropy comes from, if the machine has a source.
+    pub entropy: Option<FillEntropy>,
 }
 
 /// Builds VMs on one machine, at boot and when one that was off is to run again.
@@ -105,6 +117,9 @@ pub struct VmBuilder {
     /// Returns the bytes of a boot module. They never change and no guest can
     /// reach them.
     pub module: fn(HostPhysAddrRange) -> &'static [u8],
+    /// Makes a disk of a module, which can be written if the second argument says so:
+    /// then it is that of one VM alone.
+    pub ram_disk: fn(HostPhysAddrRange, bool) -> RamDisk,
 }
 
 impl VmBuilder {
@@ -199,12 +214,15 @@ impl VmBuilder {
             },
         )?;
 
+        let (virtio, virtio_places) = self.add_virtio(id, config, &mut bus)?;
+
         let mut tree = GuestTree::virt(
             &affinities,
             core::slice::from_ref(&memory),
             self.guest_gic(&regions, config.its),
         );
         tree.psci = GUEST_CONDUIT;
+        tree.virtio_mmio = &virtio_places;
         tree.bootargs = config.bootargs.as_deref();
         tree.initrd = plan
             .initrd
@@ -239,6 +257,7 @@ impl VmBuilder {
             paused_at: AtomicU64::new(0),
             serial,
             serial_intid: layout::UART.interrupt,
+            virtio,
             rtc,
             rtc_intid: layout::RTC.interrupt,
             clock,

@@ -7,6 +7,7 @@ use vm_contract::{
     AccessError, BaseDeviceOps, DeviceContext, GuestPhysAddr, GuestPhysAddrRange, IntId, Width,
 };
 
+use super::its::Left;
 use super::vgic::Frame;
 use crate::lock::{RankedLock, rank};
 
@@ -26,7 +27,8 @@ pub trait SharedDevice: Send + Sync {
         width: Width,
     ) -> Result<u64, AccessError>;
 
-    /// Writes to the device; see [`BaseDeviceOps::write`].
+    /// Writes to the device; see [`BaseDeviceOps::write`]. If there is still work, the
+    /// guest is to repeat the access.
     ///
     /// # Errors
     /// Those of the device.
@@ -36,7 +38,7 @@ pub trait SharedDevice: Send + Sync {
         offset: u64,
         width: Width,
         value: u64,
-    ) -> Result<(), AccessError>;
+    ) -> Result<Left, AccessError>;
 
     /// Resets the device.
     fn reset(&self);
@@ -58,8 +60,9 @@ impl<D: BaseDeviceOps> SharedDevice for DeviceLock<D> {
         offset: u64,
         width: Width,
         value: u64,
-    ) -> Result<(), AccessError> {
-        self.lock().write(context, offset, width, value)
+    ) -> Result<Left, AccessError> {
+        self.lock().write(context, offset, width, value)?;
+        Ok(Left::Nothing)
     }
 
     fn reset(&self) {
@@ -166,11 +169,13 @@ impl Bus {
         slot.range.contains(address).then_some(slot)
     }
 
-    /// Resets every device.
-    pub fn reset(&self) {
+    /// Resets every device. Then calls `each` with its interrupt: it has no line at hand
+    /// while it is reset.
+    pub fn reset(&self, mut each: impl FnMut(IntId)) {
         for slot in &self.slots {
-            if let Target::Device { device, .. } = &slot.target {
+            if let Target::Device { device, intid } = &slot.target {
                 device.reset();
+                each(*intid);
             }
         }
     }

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use s2_mmu::Permissions;
 use vm_contract::{AccessError, GuestMemory, GuestPhysAddr, HostPhysAddrRange};
@@ -247,6 +247,25 @@ impl GuestRam {
         }
     }
 
+    /// Returns where the machine has the halfword at `address`, in a segment that
+    /// `allowed` accepts. Aligned it lies in one.
+    fn u16_at(
+        &self,
+        address: GuestPhysAddr,
+        allowed: impl Fn(&Segment) -> bool,
+    ) -> Result<*mut u16, AccessError> {
+        if !usize::from(address).is_multiple_of(size_of::<u16>()) {
+            return Err(AccessError::Misaligned);
+        }
+        let segment = self.segment(address).ok_or(AccessError::OutsideMemory)?;
+        if !allowed(segment) {
+            return Err(AccessError::ReadOnly);
+        }
+        let offset = usize::from(address) - usize::from(segment.start);
+        let host = usize::from(segment.frames.start) + offset;
+        Ok(ptr::with_exposed_provenance_mut(host))
+    }
+
     fn copy_in(&self, address: GuestPhysAddr, bytes: &[u8]) {
         self.pieces(address, bytes.len(), |host, done, length| {
             let Some(source) = bytes.get(done..done + length) else {
@@ -278,6 +297,23 @@ impl GuestMemory for GuestRam {
             segment.permissions.contains(Permissions::WRITE)
         })?;
         self.copy_in(address, bytes);
+        Ok(())
+    }
+
+    fn load_u16(&self, address: GuestPhysAddr) -> Result<u16, AccessError> {
+        let place = self.u16_at(address, |_| true)?;
+        // SAFETY: two aligned bytes of this VM's own frames, which no Rust reference
+        // ever covers.
+        let value = unsafe { AtomicU16::from_ptr(place) }.load(Ordering::Relaxed);
+        Ok(u16::from_le(value))
+    }
+
+    fn store_u16(&self, address: GuestPhysAddr, value: u16) -> Result<(), AccessError> {
+        let place = self.u16_at(address, |segment| {
+            segment.permissions.contains(Permissions::WRITE)
+        })?;
+        // SAFETY: as in `load_u16`.
+        unsafe { AtomicU16::from_ptr(place) }.store(value.to_le(), Ordering::Relaxed);
         Ok(())
     }
 }
@@ -395,6 +431,22 @@ mod tests {
         assert_eq!(bytes, [8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(ram.publish(rom + 4, 0), Err(AccessError::Misaligned));
         assert_eq!(ram.publish(rom + 8, 0), Err(AccessError::OutsideMemory));
+    }
+
+    #[test]
+    fn a_halfword_is_loaded_and_stored_in_one_piece() {
+        let ram = ram();
+        let end = GuestPhysAddr::from(0x4030_3000);
+        assert_eq!(ram.store_u16(end - 2, 0x0102), Ok(()));
+        let mut bytes = [0; 2];
+        ram.read(end - 2, &mut bytes).expect("backed");
+        assert_eq!(bytes, [2, 1]);
+        assert_eq!(ram.load_u16(end - 2), Ok(0x0102));
+        assert_eq!(ram.load_u16(end - 1), Err(AccessError::Misaligned));
+        assert_eq!(ram.load_u16(end), Err(AccessError::OutsideMemory));
+        let rom = GuestPhysAddr::from(0);
+        assert!(ram.load_u16(rom).is_ok());
+        assert_eq!(ram.store_u16(rom, 1), Err(AccessError::ReadOnly));
     }
 
     #[test]
