@@ -3,6 +3,7 @@
 //! joined to all of them.
 
 mod driver;
+pub mod fuzz;
 mod line;
 mod memory;
 mod rig;

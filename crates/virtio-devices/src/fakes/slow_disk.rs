@@ -56,6 +56,12 @@ impl SlowDisk {
         &self.bytes
     }
 
+    /// Returns how many requests the disk holds at once.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.room
+    }
+
     /// Returns the requests that were started, in no order of interest.
     #[must_use]
     pub fn pending(&self) -> Vec<RequestId> {
