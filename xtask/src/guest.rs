@@ -2,6 +2,7 @@
 //! and built into `target/guest`.
 
 mod drivers;
+mod file_systems;
 pub(crate) mod initramfs;
 pub(crate) mod landmark;
 mod packages;
@@ -54,6 +55,11 @@ impl Guests {
     /// network cards.
     pub(crate) fn drivers(&self, disks: bool, nets: bool) -> Result<Vec<u8>> {
         drivers::archive(&self.linux_package()?, disks, nets)
+    }
+
+    /// Returns an archive with the programs that make and check file systems.
+    pub(crate) fn file_system_tools(&self) -> Result<Vec<u8>> {
+        file_systems::archive(&self.packages)
     }
 
     /// Returns the statically linked busybox.

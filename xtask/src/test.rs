@@ -3,6 +3,7 @@
 mod bench;
 mod consoles;
 mod context;
+mod disks;
 mod fairness;
 mod firmware;
 mod gic;
@@ -12,6 +13,7 @@ mod images;
 mod linux;
 mod lives;
 mod miri;
+mod nets;
 mod outcome;
 mod refusals;
 mod sharing;
@@ -98,6 +100,8 @@ fn all(context: &Context<'_>) -> Vec<Test> {
     tests.extend(sharing::tests());
     tests.extend(consoles::tests());
     tests.extend(idle::tests());
+    tests.extend(disks::tests());
+    tests.extend(nets::tests());
     tests.extend(telemetry::tests());
     tests.extend(storm::tests());
     tests
