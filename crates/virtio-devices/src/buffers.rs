@@ -2,6 +2,9 @@
 
 use vm_contract::{AccessError, GuestMemory, GuestPhysAddr};
 
+/// How much is filled at once.
+const FILL_BYTES: usize = 256;
+
 /// One contiguous piece of guest memory. It does not wrap around the address
 /// space; whether it lies in RAM shows when it is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +114,31 @@ impl<'a> DataBuffers<'a> {
         Ok(())
     }
 
+    /// Copies what `source` gives to the start of the stream, up to `most` bytes, until
+    /// it gives nothing: it fills what it is given from the start and returns how many
+    /// bytes that was. Returns how many there were in all.
+    pub(crate) fn fill(
+        &self,
+        most: u64,
+        mut source: impl FnMut(&mut [u8]) -> usize,
+    ) -> Result<u64, AccessError> {
+        let most = most.min(self.len);
+        let mut piece = [0; FILL_BYTES];
+        let mut written = 0;
+        while written < most {
+            let room = usize::try_from(most - written).unwrap_or(FILL_BYTES);
+            let bytes = piece.get_mut(..room.min(FILL_BYTES)).unwrap_or_default();
+            let filled = source(bytes);
+            let filled = bytes.get(..filled).unwrap_or(bytes);
+            if filled.is_empty() {
+                break;
+            }
+            self.write_at(written, filled)?;
+            written += filled.len() as u64;
+        }
+        Ok(written)
+    }
+
     /// Returns where the bytes of the stream lie, in their order.
     pub fn pieces(&self) -> impl Iterator<Item = Segment> + use<'a> {
         pieces(self.segments, self.skip, self.len)
@@ -194,6 +222,27 @@ mod tests {
         let mut all = [0; 3];
         part.read_at(0, &mut all).expect("within");
         assert_eq!(&all, b"def");
+    }
+
+    #[test]
+    fn a_stream_is_filled_until_the_source_or_the_room_ends() {
+        let memory = SimMemory::new(0x1000, 0x1000);
+        let segments = [segment(0x1000, 300), segment(0x1200, 300)];
+        let stream = DataBuffers::new(&memory, &segments);
+        let fill = |most, each: usize, mut left: usize| {
+            let source = |bytes: &mut [u8]| {
+                let count = each.min(left).min(bytes.len());
+                left -= count;
+                bytes[..count].fill(7);
+                count
+            };
+            stream.fill(most, source).expect("it lies in memory")
+        };
+        assert_eq!(fill(10, 4, 9), 9);
+        assert_eq!(memory.bytes(0x1008, 2), [7, 0]);
+        assert_eq!(fill(10, usize::MAX, usize::MAX), 10);
+        assert_eq!(fill(u64::MAX, usize::MAX, usize::MAX), 600);
+        assert_eq!(memory.bytes(0x1200, 301)[299..], [7, 0]);
     }
 
     #[test]

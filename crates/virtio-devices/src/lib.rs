@@ -7,21 +7,25 @@ extern crate alloc;
 pub mod block;
 mod buffers;
 mod config;
+pub mod console;
 mod device;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 mod fault;
 pub mod features;
 mod mmio;
+pub mod net;
 mod placeholder;
 mod queue;
 pub mod rng;
 
 pub use block::{Block, BlockBackend, BlockOptions, MemoryDisk};
 pub use buffers::{DataBuffers, Segment};
+pub use console::{Console, ConsoleBackend};
 pub use device::{DeviceId, Surroundings, VirtioDevice, Work};
 pub use fault::DriverFault;
 pub use mmio::{Interrupt, Status, VirtioMmio};
+pub use net::{Net, NetBackend};
 pub use placeholder::Placeholder;
 pub use queue::{Chain, LARGEST_QUEUE, Queues};
 pub use rng::{EntropySource, Rng};

@@ -7,8 +7,6 @@ const REQUESTS: u16 = 0;
 const QUEUE_SIZE: u16 = 64;
 /// How much one request gets at most; a driver asks again.
 const MOST_BYTES: u64 = 1024;
-/// How much is asked of the source at once.
-const PIECE_BYTES: usize = 64;
 
 /// Where random bytes come from.
 pub trait EntropySource: Send {
@@ -49,21 +47,7 @@ impl<S: EntropySource> Rng<S> {
         if target.is_empty() {
             return Err(DriverFault::Request);
         }
-        let most = target.len().min(MOST_BYTES);
-        let mut piece = [0; PIECE_BYTES];
-        let mut written = 0;
-        while written < most {
-            let wanted =
-                usize::try_from(most - written).map_or(PIECE_BYTES, |rest| rest.min(PIECE_BYTES));
-            let wanted = piece.get_mut(..wanted).unwrap_or_default();
-            let filled = self.source.fill(wanted);
-            let filled = wanted.get(..filled).unwrap_or(wanted);
-            if filled.is_empty() {
-                break;
-            }
-            target.write_at(written, filled)?;
-            written += filled.len() as u64;
-        }
+        let written = target.fill(MOST_BYTES, |bytes| self.source.fill(bytes))?;
         Ok(u32::try_from(written).unwrap_or(u32::MAX))
     }
 }

@@ -23,6 +23,18 @@ fn corpus_of_block_requests_breaks_nothing() {
 }
 
 #[test]
+fn corpus_of_network_drivers_breaks_nothing() {
+    let outcome = fuzz::replay(include_str!("corpus/net.txt"), fuzz::net);
+    assert_eq!(outcome, Ok(()));
+}
+
+#[test]
+fn corpus_of_console_drivers_breaks_nothing() {
+    let outcome = fuzz::replay(include_str!("corpus/console.txt"), fuzz::console);
+    assert_eq!(outcome, Ok(()));
+}
+
+#[test]
 fn a_corpus_that_is_none_is_refused() {
     assert!(fuzz::replay("0g", fuzz::rings).is_err());
     assert!(fuzz::replay("000", fuzz::rings).is_err());
@@ -60,5 +72,15 @@ proptest! {
     #[test]
     fn no_request_breaks_the_block_device(input in prop::collection::vec(any::<u8>(), 0..600)) {
         check(fuzz::block(&input))?;
+    }
+
+    #[test]
+    fn no_driver_breaks_the_network_card(input in prop::collection::vec(any::<u8>(), 0..600)) {
+        check(fuzz::net(&input))?;
+    }
+
+    #[test]
+    fn no_driver_breaks_the_console(input in prop::collection::vec(any::<u8>(), 0..600)) {
+        check(fuzz::console(&input))?;
     }
 }

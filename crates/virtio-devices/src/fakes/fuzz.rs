@@ -7,6 +7,9 @@
 
 mod block;
 mod bytes;
+mod console;
+mod guest;
+mod net;
 mod registers;
 mod rings;
 
@@ -16,6 +19,8 @@ use alloc::vec::Vec;
 
 pub use block::block;
 use bytes::Bytes;
+pub use console::console;
+pub use net::net;
 pub use registers::registers;
 pub use rings::rings;
 

@@ -7,5 +7,7 @@
 
 mod arena;
 mod blk;
+mod console;
+mod net;
 mod rng;
 mod wire;
