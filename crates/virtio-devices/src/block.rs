@@ -282,9 +282,8 @@ impl<B: BlockBackend> Block<B> {
         let Some(slot) = self.table.slot(index) else {
             return Ok(());
         };
-        let target = slot.chain.writable(queues.memory());
-        let last = target.len().saturating_sub(1);
-        target.write_at(last, &[status as u8])?;
+        slot.chain.write_last(queues.memory(), status as u8)?;
+        let last = slot.chain.writable_bytes().saturating_sub(1);
         // The length counts from the start without a gap (2.7.8.2).
         let written = if data == last { data + 1 } else { data };
         let written = u32::try_from(written).unwrap_or(u32::MAX);

@@ -85,6 +85,9 @@ impl<'a> DataBuffers<'a> {
     /// the guest named addresses where it has no memory; `buffer` is then
     /// unspecified.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
+        if let Some(address) = self.within_first(offset, buffer.len()) {
+            return self.memory.read(address, buffer);
+        }
         let mut rest = buffer;
         for piece in self.pieces_at(offset, rest.len())? {
             let (now, later) = rest
@@ -103,6 +106,9 @@ impl<'a> DataBuffers<'a> {
     /// addresses where it has no memory, [`AccessError::ReadOnly`] for memory
     /// that is not writable. A part may have been written.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        if let Some(address) = self.within_first(offset, bytes.len()) {
+            return self.memory.write(address, bytes);
+        }
         let mut rest = bytes;
         for piece in self.pieces_at(offset, rest.len())? {
             let (now, later) = rest
@@ -142,6 +148,18 @@ impl<'a> DataBuffers<'a> {
     /// Returns where the bytes of the stream lie, in their order.
     pub fn pieces(&self) -> impl Iterator<Item = Segment> + use<'a> {
         pieces(self.segments, self.skip, self.len)
+    }
+
+    /// Returns where `len` bytes at `offset` lie if they are all in the first
+    /// segment, as most are.
+    #[inline]
+    fn within_first(&self, offset: u64, len: usize) -> Option<GuestPhysAddr> {
+        let first = self.segments.first()?;
+        let end = offset.checked_add(u64::try_from(len).ok()?)?;
+        let start = self.skip.checked_add(offset)?;
+        let fits = end <= self.len && self.skip.checked_add(end)? <= first.bytes.into();
+        let address = usize::from(first.address).checked_add(usize::try_from(start).ok()?)?;
+        fits.then(|| address.into())
     }
 
     fn pieces_at(

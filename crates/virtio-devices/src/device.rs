@@ -86,7 +86,8 @@ pub trait VirtioDevice: Send {
     fn start(&mut self, features: u64);
 
     /// Handles what is available in queue `queue`, which may be nothing, and
-    /// whatever waits for other reasons.
+    /// whatever waits for other reasons. A notification about nothing, of a queue
+    /// that was found empty before, does not come here.
     ///
     /// # Errors
     /// What the driver did wrong, if there is no request to answer with it.

@@ -152,20 +152,33 @@ impl<D: VirtioDevice> VirtioMmio<D> {
     }
 
     /// Processes one queue.
+    #[inline(never)]
     fn process(&mut self, index: u16, around: &Surroundings<'_>) {
         self.work(around, |device, queues| device.process(index, queues));
     }
 
-    /// Processes what the driver names in QueueNotify.
+    /// Processes what the driver names in QueueNotify, unless nothing is there.
+    #[inline]
     fn notify(&mut self, value: u32, around: &Surroundings<'_>) {
-        match u16::try_from(value) {
-            Ok(index) if usize::from(index) < self.queues.len() => self.process(index, around),
-            _ => {}
+        let Ok(index) = u16::try_from(value) else {
+            return;
+        };
+        let Some(queue) = self.queues.get_mut(usize::from(index)) else {
+            return;
+        };
+        if !self.status.is_live() {
+            return;
+        }
+        match queue.is_idle(around.memory) {
+            Ok(true) => {}
+            Ok(false) => self.process(index, around),
+            Err(fault) => self.fail(fault, around.line),
         }
     }
 
     /// Stops until the next reset (VirtIO 1.2, 2.1.2). Requests are forgotten
     /// now: what they hold on the host does not wait for this driver.
+    #[cold]
     fn fail(&mut self, fault: DriverFault, line: &dyn IrqLine) {
         self.fault.get_or_insert(fault);
         self.device.reset();

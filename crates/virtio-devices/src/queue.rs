@@ -73,6 +73,15 @@ impl Queue {
         Ok(())
     }
 
+    /// Tells whether a notification of the driver is about nothing.
+    #[inline]
+    pub(crate) fn is_idle(&mut self, memory: &dyn GuestMemory) -> Result<bool, DriverFault> {
+        match &mut self.live {
+            Some(live) => live.is_idle(memory),
+            None => Ok(true),
+        }
+    }
+
     /// Forgets the rings; what is programmed stays.
     pub(crate) fn disable(&mut self) {
         self.live = None;

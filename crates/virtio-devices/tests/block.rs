@@ -573,6 +573,27 @@ fn no_queue_starves_another() {
 }
 
 #[test]
+fn a_request_costs_few_accesses_to_memory() {
+    let mut rig = rig(ram(8));
+    let wanted = features::EVENT_IDX | features::INDIRECT_DESC | FLUSH_FEATURE;
+    let [mut queue] = rig.bring_up(wanted, 16);
+    let chain = [
+        header(&rig.memory, 0, IN, 0),
+        Buffer::writable(DATA, 512),
+        Buffer::writable(STATUSES, 1),
+    ];
+    queue
+        .add_indirect(&rig.memory, MEMORY + 0x1_4000, &chain)
+        .expect("room");
+    let before = rig.memory.accesses();
+    rig.notify(0);
+    assert_eq!(status_of(&rig.memory, 0), OK);
+    // Index, entry, descriptor, table, header; data, status, used entry;
+    // notification wanted, index again; used index, interrupt wanted.
+    assert_eq!(rig.memory.accesses() - before, 12);
+}
+
+#[test]
 fn a_long_run_is_interrupted_and_goes_on() {
     let mut rig = rig(ram(4096));
     let [mut queue] = rig.bring_up(features::EVENT_IDX, 64);

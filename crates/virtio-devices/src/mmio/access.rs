@@ -40,6 +40,13 @@ impl<D: VirtioDevice> BaseDeviceOps for VirtioMmio<D> {
         width: Width,
         value: u64,
     ) -> Result<(), AccessError> {
+        #[expect(clippy::cast_possible_truncation, reason = "the width is 32 bits")]
+        let word = value as u32;
+        // The way that is gone most.
+        if offset == regs::QUEUE_NOTIFY && width == Width::Word {
+            self.notify(word, &context.into());
+            return Ok(());
+        }
         if let Some(offset) = offset.checked_sub(regs::CONFIG) {
             config::write(value, width, |bytes| {
                 self.device.write_config(offset, bytes);
@@ -47,8 +54,7 @@ impl<D: VirtioDevice> BaseDeviceOps for VirtioMmio<D> {
             return Ok(());
         }
         check_register(offset, width)?;
-        #[expect(clippy::cast_possible_truncation, reason = "the width is 32 bits")]
-        self.write_register(offset, value as u32, &context.into());
+        self.write_register(offset, word, &context.into());
         Ok(())
     }
 
@@ -91,11 +97,11 @@ impl<D: VirtioDevice> VirtioMmio<D> {
         }
     }
 
-    /// Writes a register. Writes to what is read-only or no register are
-    /// ignored.
+    /// Writes a register other than QueueNotify. Writes to what is read-only or
+    /// no register are ignored.
+    #[inline(never)]
     fn write_register(&mut self, offset: u64, value: u32, around: &Surroundings<'_>) {
         match offset {
-            regs::QUEUE_NOTIFY => self.notify(value, around),
             regs::INTERRUPT_ACK => {
                 self.interrupt.remove(Interrupt::from_bits_truncate(value));
                 self.drive(around.line);

@@ -66,11 +66,27 @@ impl Chain {
         DataBuffers::with_length(memory, segments, self.readable_bytes)
     }
 
+    /// Returns how many bytes the device can write.
+    #[must_use]
+    pub const fn writable_bytes(&self) -> u64 {
+        self.writable_bytes
+    }
+
     /// Returns the bytes for the device to write.
     #[must_use]
     pub fn writable<'a>(&'a self, memory: &'a dyn GuestMemory) -> DataBuffers<'a> {
         let segments = self.segments.get(self.readable..).unwrap_or_default();
         DataBuffers::with_length(memory, segments, self.writable_bytes)
+    }
+
+    /// Writes the last byte that is the device's to write, where some devices
+    /// have their status.
+    pub(crate) fn write_last(&self, memory: &dyn GuestMemory, byte: u8) -> Result<(), DriverFault> {
+        // No segment is empty, and the writable ones are the last.
+        let last = self.segments.last().ok_or(DriverFault::Request)?;
+        let offset = usize::try_from(last.bytes).unwrap_or(usize::MAX) - 1;
+        let address = usize::from(last.address).saturating_add(offset);
+        Ok(memory.write(address.into(), &[byte])?)
     }
 
     /// Copies the chain that starts with descriptor `head` of `table`.

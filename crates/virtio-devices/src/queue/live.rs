@@ -118,13 +118,34 @@ impl Live {
         self.next_available = self.next_available.wrapping_sub(1);
     }
 
+    /// Tells whether the driver has notified the device of nothing: no chain is
+    /// there, and it knows that it shall notify us of the next one.
+    #[inline]
+    pub(super) fn is_idle(&mut self, memory: &dyn GuestMemory) -> Result<bool, DriverFault> {
+        if self.next_available != self.seen_available || !self.is_armed() {
+            return Ok(false);
+        }
+        self.look(memory)?;
+        Ok(self.next_available == self.seen_available)
+    }
+
     /// Tells whether a chain is there to be taken. If not, the driver was told
     /// before we looked that it shall notify us (2.7.10.1).
+    #[inline]
     fn has_available(&mut self, memory: &dyn GuestMemory) -> Result<bool, DriverFault> {
         if self.next_available != self.seen_available {
             return Ok(true);
         }
-        self.arm(memory)?;
+        if !self.is_armed() {
+            self.arm(memory)?;
+        }
+        self.look(memory)?;
+        Ok(self.next_available != self.seen_available)
+    }
+
+    /// Reads where the available ring ends.
+    #[inline]
+    fn look(&mut self, memory: &dyn GuestMemory) -> Result<(), DriverFault> {
         let seen = memory.load_u16(guest_address(self.available + INDEX))?;
         // What the driver wrote before the index is read after it.
         fence(Ordering::Acquire);
@@ -133,21 +154,25 @@ impl Live {
             return Err(DriverFault::AvailableIndex);
         }
         self.seen_available = seen;
-        Ok(seen != self.next_available)
+        Ok(())
     }
 
-    /// Asks for a notification of the next chain, unless the driver knows.
+    /// Tells whether the driver knows that it shall notify us of the next chain.
+    #[inline]
+    const fn is_armed(&self) -> bool {
+        if self.event_idx {
+            self.armed == self.next_available
+        } else {
+            !self.suppressed
+        }
+    }
+
+    /// Asks for a notification of the next chain.
     fn arm(&mut self, memory: &dyn GuestMemory) -> Result<(), DriverFault> {
         if self.event_idx {
-            if self.armed == self.next_available {
-                return Ok(());
-            }
             memory.store_u16(self.available_event(), self.next_available)?;
             self.armed = self.next_available;
         } else {
-            if !self.suppressed {
-                return Ok(());
-            }
             memory.store_u16(guest_address(self.used), 0)?;
             self.suppressed = false;
         }

@@ -119,8 +119,8 @@ fn disturb(rig: &Rig<Copier>, every: usize, changes: &[u8]) {
         if reads % every != 0 {
             return;
         }
-        let mut choices = changes.iter().cycle().skip(reads * 2);
-        if let (Some(place), Some(value)) = (choices.next(), choices.next())
+        let choice = |index: usize| changes.get(index.checked_rem(changes.len())?);
+        if let (Some(place), Some(value)) = (choice(reads * 2), choice(reads * 2 + 1))
             && let Some(byte) = memory.get_mut(usize::from(*place))
         {
             *byte = *value;
