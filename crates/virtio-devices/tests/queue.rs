@@ -252,7 +252,7 @@ fn notifications_can_be_suppressed() {
         let mut rig = Echo::rig();
         let [mut queue] = rig.bring_up(features, 8);
         rig.mmio.device_mut().suppresses = true;
-        rig.notify(0);
+        rig.poll();
         for _ in 0..8 {
             queue
                 .add(&rig.memory, &[Buffer::readable(BUFFERS, 1)])
