@@ -3,6 +3,7 @@
 
 mod layout;
 mod modules;
+mod network;
 mod secondary;
 mod telemetry;
 
@@ -177,15 +178,19 @@ fn start_machine(
     if configs.is_empty() {
         return Err("no VM is described: /chosen has no node compatible with xen,domain".into());
     }
+    let uplink = network::uplink(blob);
+    let card = uplink.as_ref().map(|uplink| uplink.card);
     // SAFETY: called once; the devices and the pool's memory are mapped.
-    let devices = unsafe { virtio::bring_up(&platform, &pool) };
-    let lines: &'static [_] = devices.interrupts.leak();
+    let mut devices = unsafe { virtio::bring_up(&platform, &pool, card) };
+    let lines: &'static [_] = core::mem::take(&mut devices.interrupts).leak();
     // SAFETY: called once, on the boot CPU; the GIC is mapped.
     let gic = unsafe { MachineGic::bring_up(&platform, lines) }?;
     let host: &'static Host = Box::leak(Box::new(Host { gic }));
     let cpu_count = u16::try_from(platform.cpus.len()).unwrap_or(MAX_CPUS);
     let cpus = Arc::new(Cpus::new(host, cpu_count));
     let facts = host_facts(&platform)?;
+    let vms = configs.iter().map(|config| config.as_ref().ok());
+    let devices = network::connect(host, devices, vms, uplink.as_ref(), facts.entropy);
     let hypervisor: &'static El2Hypervisor = Box::leak(Box::new(Hypervisor::new(MachineParts {
         builder: VmBuilder {
             machine: host,
@@ -196,7 +201,7 @@ fn start_machine(
             pool,
             console,
             cpus,
-            devices: Arc::new(devices.host),
+            devices: Arc::new(devices),
             module: modules::bytes,
             ram_disk: modules::ram_disk,
         },

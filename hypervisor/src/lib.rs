@@ -21,6 +21,7 @@ pub mod loader;
 pub mod lock;
 pub mod machine;
 pub mod monitor;
+pub mod net;
 pub mod physical_timer;
 mod psci;
 pub mod ranges;

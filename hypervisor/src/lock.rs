@@ -25,8 +25,14 @@ pub mod rank {
     pub const ITS: u8 = 55;
     /// A disk of the machine.
     pub const HOST_DISK: u8 = 58;
+    /// The machine's network card.
+    pub const HOST_NET: u8 = 59;
     /// A VM's stage-2 tables.
     pub const STAGE2: u8 = 60;
+    /// Who is joined to the ports of the switch.
+    pub const SWITCH_PORTS: u8 = 65;
+    /// The switch.
+    pub const SWITCH: u8 = 70;
     /// A VM's interrupt controller.
     pub const VGIC: u8 = 80;
     /// What was sent to a CPU's main loop.

@@ -6,6 +6,7 @@
 )]
 
 mod disk;
+mod net;
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use alloc::boxed::Box;
@@ -14,17 +15,20 @@ use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
-use dtb_platform::{Interrupt, Platform};
+use dtb_platform::{Interrupt, Platform, VirtioMmio};
 use hypervisor::devices::HostDevices;
 use hypervisor::frames::FramePool;
+use hypervisor::net::NetHardware;
 use hypervisor::storage::{HostDisk, SECTOR_BYTES};
-use memory_addr::MemoryAddr;
+use thiserror::Error;
 use virtio_drivers::transport::mmio::{MmioError, MmioTransport, MmioVersion, VirtIOHeader};
 use virtio_drivers::transport::{DeviceType, DeviceTypeError, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+use vm_contract::IntId;
 
 use super::el2_cpu;
 use disk::VirtioDisk;
+use net::VirtioNet;
 
 /// How a machine's virtio devices reach memory: EL2 maps all of it at its physical
 /// address, and the devices' accesses are coherent with the caches.
@@ -72,75 +76,113 @@ unsafe impl Hal for IdentityMapped {
     unsafe fn unshare(_paddr: PhysAddr, _buffer: NonNull<[u8]>, _direction: BufferDirection) {}
 }
 
+/// Why a device is not used.
+#[derive(Clone, Copy, Debug, Error)]
+enum Problem {
+    #[error("it is from before version 1.0")]
+    TooOld,
+    #[error(transparent)]
+    Driver(#[from] virtio_drivers::Error),
+    #[error("no memory for its buffers")]
+    NoMemory,
+}
+
 /// The devices that are driven, and the interrupts that they raise.
 pub(crate) struct Devices {
     pub(crate) host: HostDevices,
     pub(crate) interrupts: Vec<Interrupt>,
+    /// The network card that was asked for.
+    pub(crate) card: Option<(IntId, Box<dyn NetHardware>)>,
 }
 
 /// Finds the machine's virtio devices, resets all of them, whatever a boot loader did
-/// with them, and takes over those that VMs can use. Disks are numbered by ascending
-/// address.
+/// with them, and takes over its disks, and of its network cards number `card`. Both are
+/// numbered by ascending address.
 ///
 /// # Safety
 /// Called once, with the platform of this machine, whose virtio devices are mapped as
 /// device memory and used by nobody else. `pool` has memory that is mapped at its
 /// physical address.
-pub(crate) unsafe fn bring_up(platform: &Platform, pool: &FramePool) -> Devices {
+pub(crate) unsafe fn bring_up(platform: &Platform, pool: &FramePool, card: Option<u32>) -> Devices {
     let mut devices = Devices {
         host: HostDevices::default(),
         interrupts: Vec::new(),
+        card: None,
     };
+    let mut cards = 0..;
     for place in &platform.virtio_mmio {
-        let address = place.range.start;
-        let registers =
-            core::ptr::with_exposed_provenance_mut::<VirtIOHeader>(usize::from(address));
-        let Some(registers) = NonNull::new(registers).filter(|_| address.is_aligned(4usize)) else {
+        // SAFETY: as the caller promises.
+        let Some(transport) = (unsafe { find(place) }) else {
             continue;
         };
-        // SAFETY: the caller vouches for the registers. There is no MMIO device behind
-        // them that a read of its identity would change.
-        let transport = match unsafe { MmioTransport::new(registers, place.range.size()) } {
-            Ok(transport) => transport,
-            Err(MmioError::InvalidDeviceID(DeviceTypeError::InvalidDeviceType(0))) => continue,
-            Err(error) => {
-                log::warn!("virtio device at {address:#x} not used: {error}");
-                continue;
-            }
-        };
-        if transport.version() == MmioVersion::Legacy {
-            log::warn!(
-                "virtio device at {address:#x} not used: it has the interface from before \
-                 version 1.0; QEMU has the newer one with -global virtio-mmio.force-legacy=false"
-            );
-            continue;
-        }
+        let (address, interrupt) = (place.range.start, place.interrupt);
         // What is not taken over is reset as its transport is dropped.
-        if transport.device_type() == DeviceType::Block {
-            let number = devices.host.disks().count();
-            match VirtioDisk::take(transport, pool) {
-                Ok((disk, buffers)) => {
-                    let disk = HostDisk::new(Box::new(disk), buffers);
-                    let facts = disk.facts();
-                    let access = if facts.is_read_only {
-                        ", read-only"
-                    } else {
-                        ""
-                    };
-                    let mib = facts.capacity_sectors / ((1 << 20) / SECTOR_BYTES as u64);
-                    log::info!("disk {number} at {address:#x}: {mib} MiB{access}");
-                    let disk = Arc::new(disk);
-                    let deadline = el2_cpu::counter() + CNTFRQ_EL0.get();
-                    let read = disk.read_partitions(|| el2_cpu::counter() < deadline);
-                    if let Err(error) = read {
-                        log::warn!("disk {number}: its partitions cannot be read: {error}");
-                    }
-                    devices.host.add_disk(place.interrupt.id, disk);
-                    devices.interrupts.push(place.interrupt);
-                }
-                Err(problem) => log::warn!("disk at {address:#x} not used: {problem}"),
+        let taken = match transport.device_type() {
+            DeviceType::Block => take_disk(transport, pool, interrupt, &mut devices),
+            DeviceType::Network if cards.next() == card => {
+                VirtioNet::take(transport, pool).map(|card| {
+                    log::info!("network card at {address:#x}");
+                    devices.card = Some((interrupt.id, Box::new(card)));
+                })
             }
+            _ => continue,
+        };
+        match taken {
+            Ok(()) => devices.interrupts.push(interrupt),
+            Err(problem) => log::warn!("virtio device at {address:#x} not used: {problem}"),
         }
     }
     devices
+}
+
+/// Returns the device in a place, if there is one of the kind that can be driven.
+///
+/// # Safety
+/// As for [`bring_up`].
+unsafe fn find(place: &VirtioMmio) -> Option<MmioTransport<'static>> {
+    let address = place.range.start;
+    let registers = core::ptr::with_exposed_provenance_mut::<VirtIOHeader>(usize::from(address));
+    let registers = NonNull::new(registers).filter(|registers| registers.is_aligned())?;
+    // SAFETY: the caller vouches for the registers.
+    let transport = match unsafe { MmioTransport::new(registers, place.range.size()) } {
+        Ok(transport) => transport,
+        Err(MmioError::InvalidDeviceID(DeviceTypeError::InvalidDeviceType(0))) => return None,
+        Err(error) => {
+            log::warn!("virtio device at {address:#x} not used: {error}");
+            return None;
+        }
+    };
+    if transport.version() == MmioVersion::Legacy {
+        log::warn!(
+            "virtio device at {address:#x} not used: it has the interface from before \
+             version 1.0; QEMU has the newer one with -global virtio-mmio.force-legacy=false"
+        );
+        return None;
+    }
+    Some(transport)
+}
+
+fn take_disk(
+    transport: MmioTransport<'static>,
+    pool: &FramePool,
+    interrupt: Interrupt,
+    devices: &mut Devices,
+) -> Result<(), Problem> {
+    let number = devices.host.disks().count();
+    let (disk, buffers) = VirtioDisk::take(transport, pool)?;
+    let disk = Arc::new(HostDisk::new(Box::new(disk), buffers));
+    let facts = disk.facts();
+    let access = if facts.is_read_only {
+        ", read-only"
+    } else {
+        ""
+    };
+    let mib = facts.capacity_sectors / ((1 << 20) / SECTOR_BYTES as u64);
+    log::info!("disk {number}: {mib} MiB{access}");
+    let deadline = el2_cpu::counter() + CNTFRQ_EL0.get();
+    if let Err(error) = disk.read_partitions(|| el2_cpu::counter() < deadline) {
+        log::warn!("disk {number}: its partitions cannot be read: {error}");
+    }
+    devices.host.add_disk(interrupt.id, disk);
+    Ok(())
 }

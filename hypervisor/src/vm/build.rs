@@ -62,6 +62,12 @@ pub enum BuildError {
         /// What is wrong.
         problem: DiskProblem,
     },
+    /// One of its network cards cannot be joined to the switch.
+    #[error("network card {number}: its port of the switch is not free")]
+    Net {
+        /// Which of its cards.
+        number: usize,
+    },
     /// Two of its devices are in each other's way.
     #[error(transparent)]
     Bus(#[from] Overlap),

@@ -7,6 +7,7 @@
 
 mod disk;
 mod entropy;
+mod net;
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -14,12 +15,15 @@ use alloc::vec::Vec;
 use dtb_platform::layout::{self, VIRTIO_MMIO};
 use dtb_platform::{GuestDevice, VmConfig};
 use virtio_devices::{Block, Placeholder, Surroundings, VirtioDevice, VirtioMmio};
-use vm_contract::{AccessError, DeviceContext, GuestPhysAddrRange, IntId, VcpuId, VmId, Width};
+use vm_contract::{
+    AccessError, BaseDeviceOps, DeviceContext, GuestPhysAddrRange, IntId, VcpuId, VmId, Width,
+};
 
 use self::disk::Disk;
 pub use self::disk::DiskProblem;
 pub use self::entropy::FillEntropy;
 use self::entropy::HostEntropy;
+use self::net::NetSlot;
 use super::build::{BuildError, VmBuilder};
 use super::bus::{Bus, DeviceLock, SharedDevice, Target};
 use super::its::Left;
@@ -29,6 +33,11 @@ use crate::storage::{DiskEvent, DiskUser};
 
 /// QueueNotify (VirtIO 1.2, 4.2.2): a driver may write it again and again.
 const QUEUE_NOTIFY: u64 = 0x50;
+
+/// How often a device goes on after an event that was too much for one call. So often
+/// suffices for all frames that can wait for a card and all requests that a disk takes;
+/// whatever comes meanwhile is an event of its own.
+const ROUNDS_PER_EVENT: usize = 8;
 
 /// A virtio device in its place on the bus.
 pub(super) struct VirtioSlot<D> {
@@ -42,6 +51,24 @@ impl<D: VirtioDevice> VirtioSlot<D> {
             device: RankedLock::new(VirtioMmio::new(place.range.start, device)),
             intid: place.interrupt,
         })
+    }
+
+    /// Does a driver's store, and then `then` before anybody else has the device.
+    fn write_then<R>(
+        &self,
+        context: &DeviceContext<'_>,
+        offset: u64,
+        width: Width,
+        value: u64,
+        then: impl FnOnce(&mut VirtioMmio<D>) -> R,
+    ) -> (Result<Left, AccessError>, R) {
+        let mut device = self.device.lock();
+        let written = device.write(context, offset, width, value);
+        let written = match device.has_work() {
+            true => Ok(go_on(&mut device, context, offset)),
+            false => written.map(|()| Left::Nothing),
+        };
+        (written, then(&mut device))
     }
 
     /// Brings something to the device that happened elsewhere. `current` is the vCPU on
@@ -58,7 +85,14 @@ impl<D: VirtioDevice> VirtioSlot<D> {
             memory: vm.ram(),
             line: &line,
         };
-        event(&mut self.device.lock(), &around);
+        let mut device = self.device.lock();
+        event(&mut device, &around);
+        for _ in 0..ROUNDS_PER_EVENT {
+            if !device.has_work() {
+                return;
+            }
+            device.poll(&around);
+        }
     }
 }
 
@@ -79,11 +113,7 @@ impl<D: VirtioDevice> SharedDevice for VirtioSlot<D> {
         width: Width,
         value: u64,
     ) -> Result<Left, AccessError> {
-        let written = SharedDevice::write(&self.device, context, offset, width, value);
-        if self.device.lock().has_work() {
-            return Ok(self.go_on(context, offset));
-        }
-        written
+        self.write_then(context, offset, width, value, |_| ()).0
     }
 
     fn reset(&self) {
@@ -91,18 +121,19 @@ impl<D: VirtioDevice> SharedDevice for VirtioSlot<D> {
     }
 }
 
-impl<D: VirtioDevice> VirtioSlot<D> {
-    /// Goes on with what was too much for one access. The guest makes it again as long
-    /// as there is more, if that does no harm.
-    #[cold]
-    fn go_on(&self, context: &DeviceContext<'_>, offset: u64) -> Left {
-        let mut device = self.device.lock();
-        device.poll(&Surroundings::from(context));
-        if device.has_work() && offset == QUEUE_NOTIFY {
-            Left::Work
-        } else {
-            Left::Nothing
-        }
+/// Goes on with what was too much for one access. The guest makes it again as long as
+/// there is more, if that does no harm.
+#[cold]
+fn go_on<D: VirtioDevice>(
+    device: &mut VirtioMmio<D>,
+    context: &DeviceContext<'_>,
+    offset: u64,
+) -> Left {
+    device.poll(&Surroundings::from(context));
+    if device.has_work() && offset == QUEUE_NOTIFY {
+        Left::Work
+    } else {
+        Left::Nothing
     }
 }
 
@@ -110,6 +141,7 @@ impl<D: VirtioDevice> VirtioSlot<D> {
 #[derive(Default)]
 pub(super) struct VirtioDevices {
     disks: Vec<Arc<VirtioSlot<Block<Disk>>>>,
+    nets: Vec<Arc<NetSlot>>,
 }
 
 impl VmBuilder {
@@ -128,6 +160,17 @@ impl VmBuilder {
                 .map_err(|problem| BuildError::Disk { number, problem })?;
             let slot = VirtioSlot::new(place, disk.into_device());
             devices.disks.push(Arc::clone(&slot));
+            add(bus, place, slot)?;
+            places.push(place);
+        }
+        for (number, (place, net)) in config.net_places().enumerate() {
+            let network = self.devices.network();
+            let joined = network.and_then(|network| Some((network, network.join(id, number)?)));
+            let (network, endpoint) = joined.ok_or(BuildError::Net { number })?;
+            let mac = crate::net::mac(id, number, net);
+            let slot = NetSlot::new(place, id, mac, Arc::clone(network), endpoint);
+            let slot = Arc::new(slot);
+            devices.nets.push(Arc::clone(&slot));
             add(bus, place, slot)?;
             places.push(place);
         }
@@ -174,6 +217,10 @@ impl Vm {
         for (number, slot) in self.virtio.disks.iter().enumerate() {
             let vm: Weak<Self> = Arc::downgrade(self);
             slot.device.lock().device().disk().listen(vm, number);
+        }
+        for card in &self.virtio.nets {
+            let vm: Weak<Self> = Arc::downgrade(self);
+            card.network().listen(card.port(), vm);
         }
     }
 }

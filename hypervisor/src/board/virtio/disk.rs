@@ -12,12 +12,11 @@ use hypervisor::storage::{
     SLOT_COUNT,
 };
 use static_assertions::const_assert;
-use thiserror::Error;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::{DeviceStatus, Transport};
 
-use super::IdentityMapped;
+use super::{IdentityMapped, Problem};
 
 /// The only queue that is used.
 const QUEUE: u16 = 0;
@@ -80,17 +79,6 @@ mod status {
 /// The part of a discard request that the device may forget its sectors instead of
 /// zeroing them.
 const UNMAP: u32 = 1;
-
-/// Why a disk is not used.
-#[derive(Clone, Copy, Debug, Error)]
-pub(super) enum Problem {
-    #[error("it is from before version 1.0")]
-    TooOld,
-    #[error(transparent)]
-    Driver(#[from] virtio_drivers::Error),
-    #[error("no memory for its buffers")]
-    NoMemory,
-}
 
 /// A request that the device works on.
 struct Request {

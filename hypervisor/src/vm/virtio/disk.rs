@@ -110,9 +110,6 @@ pub(super) fn take_event(
         DiskEvent::Done(tag) => device.complete(around, RequestId::from_raw(tag)),
         DiskEvent::Room => device.poll(around),
     }
-    if device.has_work() {
-        device.poll(around);
-    }
 }
 
 impl From<DiskError> for BlockError {
