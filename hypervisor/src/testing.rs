@@ -3,6 +3,7 @@
 mod baton;
 mod board;
 mod cpu;
+mod disk;
 mod guest;
 mod ich;
 mod rig;
@@ -11,6 +12,7 @@ mod threads;
 pub(crate) use baton::Mood;
 pub(crate) use board::FakeBoard;
 pub(crate) use cpu::Deed;
+pub(crate) use disk::{DiskState, FakeDisk};
 pub(crate) use guest::{Inside, Script};
 pub(crate) use rig::{Plan, Rig};
 pub(crate) use threads::Threads;
@@ -28,13 +30,14 @@ use s2_mmu::{Stage2Config, VmidAllocator};
 use vm_contract::{HostPhysAddr, HostPhysAddrRange, VmId};
 
 use crate::console::{Console, HostUart};
+use crate::devices::HostDevices;
 use crate::frames::{FRAME_BYTES, FramePool};
 use crate::lock::RankedLock;
 use crate::sched::{Cpus, place};
 use crate::storage::RamDisk;
 use crate::vm::boot::Boot;
 use crate::vm::vgic::HostGic;
-use crate::vm::{HostFacts, Vm, VmBuilder};
+use crate::vm::{BuildError, HostFacts, Vm, VmBuilder};
 
 /// Returns a pool of `size_bytes` of this process's memory, which is never freed.
 pub(crate) fn frame_pool(size_bytes: usize) -> Arc<FramePool> {
@@ -229,16 +232,32 @@ pub(crate) fn vm(vcpus: u16) -> Arc<Vm> {
 
 /// Returns the same, and the machine on which it is.
 pub(crate) fn vm_on_board(vcpus: u16) -> (Arc<Vm>, &'static FakeBoard) {
-    let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
-    let console = Console::new(Box::new(FakeUart::default()));
-    let builder = builder(machine, HostGic::V3, console, frame_pool(8 << 20));
     let homes = (0..u32::from(vcpus)).collect();
     let config = config(vcpus.into(), Placement::Pinned(homes));
-    let sets = place(&[&config], 4);
-    let vm = builder
-        .build(VmId::new(0), &config, &sets[0])
-        .expect("a good configuration");
-    let vm = Arc::new(vm);
-    boot(Arc::clone(&vm));
-    (vm, machine)
+    let (mut vms, machine) = vms_on_board(&[config], HostDevices::default());
+    let vm = vms.pop().expect("there is one");
+    (vm.expect("a good configuration"), machine)
+}
+
+/// Returns VMs on a machine with these devices, started if they could be built.
+pub(crate) fn vms_on_board(
+    configs: &[VmConfig],
+    devices: HostDevices,
+) -> (Vec<Result<Arc<Vm>, BuildError>>, &'static FakeBoard) {
+    let machine: &'static FakeBoard = Box::leak(Box::new(FakeBoard::new(4, 4, 0)));
+    let console = Console::new(Box::new(FakeUart::default()));
+    let pool = frame_pool((8 << 20) * configs.len().next_power_of_two());
+    let builder = VmBuilder {
+        devices: Arc::new(devices),
+        ..builder(machine, HostGic::V3, console, pool)
+    };
+    let sets = place(&configs.iter().collect::<Vec<_>>(), 4);
+    let vms = (0..).map(VmId::new).zip(configs).zip(&sets);
+    let vms = vms.map(|((id, config), sets)| {
+        let vm = Arc::new(builder.build(id, config, sets)?);
+        vm.connect_devices();
+        boot(Arc::clone(&vm));
+        Ok(vm)
+    });
+    (vms.collect(), machine)
 }

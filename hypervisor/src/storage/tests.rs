@@ -1,93 +1,10 @@
 use alloc::sync::Arc;
-use alloc::vec;
 use std::sync::{Mutex, MutexGuard};
 
 use super::*;
+use crate::testing::{DiskState, FakeDisk};
 
-const SECTORS: u64 = 4096;
-
-/// A disk that does what it was asked for when the test says so, in the order that the
-/// test says.
-struct FakeDisk {
-    state: Arc<Mutex<FakeState>>,
-}
-
-#[derive(Default)]
-struct FakeState {
-    bytes: Vec<u8>,
-    started: Vec<(usize, Command, Buffer)>,
-    finished: Vec<Finished>,
-    flushes: usize,
-    acknowledged: usize,
-    is_broken: bool,
-}
-
-impl FakeState {
-    /// Does request number `n` of those that were started.
-    fn finish(&mut self, n: usize, failure: Option<DiskError>) {
-        let (slot, command, buffer) = self.started.remove(n);
-        let at = |sector: u64| usize::try_from(sector).expect("small") * SECTOR_BYTES;
-        let result = failure.map_or(Ok(()), Err);
-        match command {
-            _ if result.is_err() => {}
-            Command::Read { sector, bytes } => {
-                buffer[..bytes].copy_from_slice(&self.bytes[at(sector)..][..bytes]);
-            }
-            Command::Write { sector, bytes } => {
-                self.bytes[at(sector)..][..bytes].copy_from_slice(&buffer[..bytes]);
-            }
-            Command::Flush => self.flushes += 1,
-            Command::Discard { sector, sectors } => {
-                self.bytes[at(sector)..][..at(sectors.into())].fill(0xdd);
-            }
-            Command::WriteZeroes {
-                sector, sectors, ..
-            } => self.bytes[at(sector)..][..at(sectors.into())].fill(0),
-        }
-        self.finished.push(Finished {
-            slot,
-            buffer,
-            result,
-        });
-    }
-
-    fn finish_all(&mut self) {
-        while !self.started.is_empty() {
-            self.finish(0, None);
-        }
-    }
-}
-
-impl DiskHardware for FakeDisk {
-    fn facts(&self) -> DiskFacts {
-        DiskFacts {
-            capacity_sectors: SECTORS,
-            is_read_only: false,
-            block_bytes: 512,
-            max_request_bytes: SLOT_BYTES,
-            max_discard_sectors: 64,
-            max_zeroes_sectors: 64,
-        }
-    }
-
-    fn start(&mut self, slot: usize, command: Command, buffer: Buffer) -> Result<(), Buffer> {
-        let mut state = self.state.lock().expect("no panic");
-        assert!(state.started.iter().all(|(other, ..)| *other != slot));
-        if state.is_broken {
-            return Err(buffer);
-        }
-        state.started.push((slot, command, buffer));
-        Ok(())
-    }
-
-    fn acknowledge(&mut self) {
-        self.state.lock().expect("no panic").acknowledged += 1;
-    }
-
-    fn take_finished(&mut self) -> Option<Finished> {
-        self.state.lock().expect("no panic").finished.pop()
-    }
-}
+const SECTORS: u64 = FakeDisk::SECTORS;
 
 /// Hears of events, and takes the disk's lock as a VM's device would.
 #[derive(Default)]
@@ -111,30 +28,22 @@ impl DiskUser for Listener {
 
 struct Fixture {
     disk: Arc<HostDisk>,
-    state: Arc<Mutex<FakeState>>,
+    hardware: FakeDisk,
     listener: Arc<Listener>,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let state = Arc::new(Mutex::new(FakeState {
-            bytes: vec![0; usize::try_from(SECTORS).expect("small") * SECTOR_BYTES],
-            ..FakeState::default()
-        }));
-        let hardware = FakeDisk {
-            state: Arc::clone(&state),
-        };
-        let memory = Box::leak(vec![0u8; SLOT_COUNT * SLOT_BYTES].into_boxed_slice());
-        let buffers = memory.chunks_exact_mut(SLOT_BYTES).collect();
+        let hardware = FakeDisk::default();
         Self {
-            disk: Arc::new(HostDisk::new(Box::new(hardware), buffers)),
-            state,
+            disk: hardware.host_disk(),
+            hardware,
             listener: Arc::default(),
         }
     }
 
-    fn hardware(&self) -> MutexGuard<'_, FakeState> {
-        self.state.lock().expect("no panic")
+    fn hardware(&self) -> MutexGuard<'_, DiskState> {
+        self.hardware.state()
     }
 
     fn client(&self, number: usize, first_sector: u64, sectors: u64) -> DiskClient {

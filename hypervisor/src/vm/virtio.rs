@@ -234,3 +234,6 @@ impl DiskUser for Vm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
