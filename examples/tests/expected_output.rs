@@ -28,6 +28,7 @@ macro_rules! examples {
 examples! {
     a_uart_for_your_vm
     build_stage2
+    cards_on_a_switch
     decode_an_exit
     drive_a_vcpu
     inject_an_interrupt

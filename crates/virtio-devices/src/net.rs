@@ -14,7 +14,7 @@ mod receive;
 
 use alloc::vec::Vec;
 
-pub use backend::{Checksum, NetBackend, ReceivedFrame, TransmitFrame};
+pub use backend::{Checksum, NetBackend, ReceivedFrame, Take, TransmitFrame};
 use filter::Filter;
 use header::HEADER_BYTES;
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use vm_contract::AccessError;
 
-use crate::net::{Checksum, NetBackend, ReceivedFrame, TransmitFrame};
+use crate::net::{Checksum, NetBackend, ReceivedFrame, Take, TransmitFrame};
 
 /// A frame on a [`FakeCable`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,10 +28,7 @@ impl ReceivedFrame for FakeFrame {
         self.checksum
     }
 
-    fn pieces(
-        &self,
-        take: &mut dyn FnMut(&[u8]) -> Result<(), AccessError>,
-    ) -> Result<(), AccessError> {
+    fn pieces(&self, take: Take<'_>) -> Result<(), AccessError> {
         let cut = self.cut.min(self.bytes.len());
         let (first, second) = self.bytes.split_at(cut);
         take(first)?;

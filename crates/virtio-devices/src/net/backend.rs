@@ -60,6 +60,9 @@ impl<'a> TransmitFrame<'a> {
     }
 }
 
+/// Takes the next piece of a frame.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), AccessError>;
+
 /// A frame for the driver.
 pub trait ReceivedFrame {
     /// Returns the length in bytes from the destination address on; no more than 65,535.
@@ -78,10 +81,7 @@ pub trait ReceivedFrame {
     ///
     /// # Errors
     /// What `take` returns; it is then not called again.
-    fn pieces(
-        &self,
-        take: &mut dyn FnMut(&[u8]) -> Result<(), AccessError>,
-    ) -> Result<(), AccessError>;
+    fn pieces(&self, take: Take<'_>) -> Result<(), AccessError>;
 }
 
 /// Where a card's frames go to and come from.

@@ -77,7 +77,7 @@ fn step<D: VirtioDevice, const N: usize>(
             queue.set_descriptor(&rig.memory, index, buffer, flags, next);
         }
         5 => {
-            let table = address(bytes).min(MEMORY + MEMORY_BYTES as u64 - 32);
+            let table = address(bytes).clamp(MEMORY, MEMORY + MEMORY_BYTES as u64 - 32);
             let buffers = [buffer(bytes), buffer(bytes)];
             queue.add_indirect(&rig.memory, table, &buffers);
         }
