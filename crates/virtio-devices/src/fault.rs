@@ -17,8 +17,8 @@ pub enum DriverFault {
     /// the address space.
     #[error("a ring of the queue is misaligned or wraps around")]
     RingAddress,
-    /// More chains were made available than a queue holds.
-    #[error("the available index moved by more than the size of the queue")]
+    /// More chains were made available than a queue holds, or some were taken back.
+    #[error("the available index moved by more than the size of the queue, or back")]
     AvailableIndex,
     /// A descriptor index lies outside its table.
     #[error("a descriptor index lies outside its table")]

@@ -396,6 +396,22 @@ fn a_queue_that_is_notified_for_nothing_is_looked_at_once() {
 }
 
 #[test]
+fn an_available_index_that_goes_back_is_a_fault() {
+    let mut rig = Echo::rig();
+    let [mut queue] = rig.bring_up(0, 8);
+    for _ in 0..3 {
+        queue.add(&rig.memory, &[Buffer::readable(BUFFERS, 1)]);
+    }
+    let index_at = usize::try_from(queue.addresses()[1] + 2 - MEMORY).expect("small");
+    // Another CPU that takes chains back after the device has seen all three.
+    rig.memory.disturb(move |memory| memory[index_at] = 1);
+    let before = rig.memory.accesses();
+    rig.notify(0);
+    assert!(rig.memory.accesses() - before < 100);
+    assert_eq!(rig.mmio.fault(), Some(DriverFault::AvailableIndex));
+}
+
+#[test]
 fn a_chain_that_is_offered_again_and_again_is_bounded() {
     let mut rig = Echo::rig();
     let [mut queue] = rig.bring_up(0, 8);

@@ -149,8 +149,11 @@ impl Live {
         let seen = memory.load_u16(guest_address(self.available + INDEX))?;
         // What the driver wrote before the index is read after it.
         fence(Ordering::Acquire);
-        // Each chain that is available or under way has a descriptor of its own.
-        if seen.wrapping_sub(self.published_used) > self.size {
+        // Each chain that is available or under way has a descriptor of its own, and
+        // those that are under way were available.
+        let ahead = seen.wrapping_sub(self.published_used);
+        let taken = self.next_available.wrapping_sub(self.published_used);
+        if ahead > self.size || ahead < taken {
             return Err(DriverFault::AvailableIndex);
         }
         self.seen_available = seen;
