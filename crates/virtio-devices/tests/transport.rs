@@ -289,7 +289,7 @@ fn a_fault_is_told_by_an_interrupt_and_ended_by_a_reset() {
     let mut rig = Probe::rig();
     let [_queue] = rig.bring_up(0, 8);
     rig.mmio.device_mut().fault = Some(DriverFault::Request);
-    rig.notify(0);
+    rig.poll();
     assert_eq!(rig.mmio.fault(), Some(DriverFault::Request));
     assert_eq!(rig.read(STATUS), 0x4F);
     assert_eq!(rig.acknowledge(), 2, "a configuration change");
