@@ -4,6 +4,7 @@ mod boot;
 mod chart;
 mod exits;
 mod figures;
+mod io;
 mod limits;
 mod measure;
 mod operations;
@@ -28,6 +29,7 @@ pub(crate) fn bench_command(workspace: &Workspace, bench: Bench) -> Result<ExitC
     match bench {
         Bench::Boot(options) => boot::run(workspace, &options),
         Bench::Exits(options) => exits::run(workspace, &options),
+        Bench::Io(options) => io::run(workspace, &options),
         Bench::Scale(options) => scale::run(workspace, &options),
     }
 }

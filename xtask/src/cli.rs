@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use dtb_platform::{GicVersion, HostOptions};
 
-pub(crate) use bench::{Bench, BootOptions, ExitsOptions, ScaleOptions};
+pub(crate) use bench::{Bench, BootOptions, ExitsOptions, IoOptions, ScaleOptions};
 pub(crate) use devices::{DiskFlag, NetFlag};
 pub(crate) use top::TopOptions;
 

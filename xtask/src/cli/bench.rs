@@ -27,6 +27,13 @@ pub(crate) enum Bench {
 
     /// Boot Linux to its shell, on the hypervisor and without
     Boot(BootOptions),
+
+    /// Keep the disk of a Linux guest busy, on the hypervisor and without
+    ///
+    /// Reads and writes in a row and at random, past the guest's page cache, with few
+    /// and with many requests under way. Throughput is by the guest's clock, on an
+    /// emulated machine: compare it only with that beside it.
+    Io(IoOptions),
 }
 
 /// Options of `cargo xtask bench exits`.
@@ -66,6 +73,23 @@ pub(crate) struct ScaleOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
+
+/// Options of `cargo xtask bench io`.
+#[derive(Debug, Args)]
+#[command(after_long_help = IO_EXIT_STATUS)]
+pub(crate) struct IoOptions {
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+const IO_EXIT_STATUS: &str = "\
+Exit status:
+  0  measured; an aim that is missed is told, no failure
+  1  something could not be measured
+  2  the command line is wrong
+
+The consoles are logged to target/run/bench-io.log, the latest run only.";
 
 const SCALE_EXIT_STATUS: &str = "\
 Exit status:

@@ -64,6 +64,13 @@ pub(crate) fn build(busybox: &[u8], purpose: &Purpose) -> Result<Vec<u8>> {
     archive.finish()
 }
 
+/// Returns an archive with one program, to unpack beside that of [`build`].
+pub(crate) fn program(name: &str, content: &[u8]) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    archive.entry(&format!("bin/{name}"), EXECUTABLE, content)?;
+    archive.finish()
+}
+
 /// A growing archive in the format that the kernel unpacks.
 #[derive(Default)]
 pub(super) struct Archive {
@@ -165,6 +172,13 @@ pub(super) mod tests {
         assert_eq!(content("exec"), Some(b"echo here\n".as_slice()));
         assert_eq!(content("etc/exec"), Some(RUN.as_bytes()));
         assert_eq!(content("etc/mark"), None);
+    }
+
+    #[test]
+    fn a_program_comes_in_an_archive_of_its_own() {
+        let entries = entries(&program("storm", b"a program").unwrap());
+        let expected = ("bin/storm".to_owned(), EXECUTABLE, b"a program".to_vec());
+        assert_eq!(entries, [expected]);
     }
 
     #[test]

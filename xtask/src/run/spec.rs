@@ -156,6 +156,8 @@ impl VmSpec {
     /// Unpacks more into the file system of a RAM disk that is built here.
     pub(crate) fn unpack(&mut self, more: &[u8]) {
         if let Some(Initrd::Built { archive, .. }) = &mut self.initrd {
+            // Each archive starts at a multiple of four bytes.
+            archive.resize(archive.len().next_multiple_of(4), 0);
             archive.extend_from_slice(more);
         }
     }

@@ -3,6 +3,7 @@
 mod screen;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,20 @@ pub(crate) fn top_command(workspace: &Workspace, options: &TopOptions) -> Result
 pub(crate) fn plain(directory: &Path) -> Result<String> {
     let stream = UnixStream::connect(directory.join(SOCKET)).context("it does not run")?;
     watch(directory, stream)?.plain()
+}
+
+/// Returns how many exits all vCPUs of the run with this directory have had, by the
+/// name of the reason.
+pub(crate) fn exits(directory: &Path) -> Result<BTreeMap<String, u64>> {
+    let stream = UnixStream::connect(directory.join(SOCKET)).context("it does not run")?;
+    let mut watch = watch(directory, stream)?;
+    let vcpus = watch.snapshot()?.vcpus;
+    let reasons = watch.machine.reasons.iter().enumerate();
+    let sum = |(reason, name): (usize, &String)| {
+        let counts = vcpus.iter().filter_map(|exits| exits.counts.get(reason));
+        (name.clone(), counts.sum())
+    };
+    Ok(reasons.map(sum).collect())
 }
 
 /// Attaches to the machine that was started last, of those whose directories are

@@ -1,14 +1,12 @@
 //! Linux in a storm of interrupts.
 
 use std::fs;
-use std::io::Write;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cpio::newc::{self, Builder};
 
 use super::linux::{LOG_FOLLOWS, healthy, per_cpu};
 use super::suite::{Run, Test, Verdict};
-use crate::run::spec::Initrd;
+use crate::guest::initramfs;
 
 /// The package whose program makes the storm.
 const PACKAGE: &str = "test-storm";
@@ -38,18 +36,14 @@ fn weathers(run: &Run<'_>) -> Result<Verdict> {
          echo '{AFTERWARDS}'; cat /proc/interrupts
          echo '{LOG_FOLLOWS}'; dmesg"
     );
-    let mut added = Ok(());
     let output = run.output(&command, |machine| {
         machine.pcpus = VCPUS;
         for vm in &mut machine.vms {
             vm.vcpus = VCPUS;
             vm.append("quiet");
-            if let Some(Initrd::Built { archive, .. }) = &mut vm.initrd {
-                added = add_program(archive, &program);
-            }
+            vm.unpack(&program);
         }
     })?;
-    added?;
     let told = healthy(&output)?;
     let (before, rest) = told.split_once(STORM_FOLLOWS).context("no storm")?;
     let (storm, after) = rest.split_once(AFTERWARDS).context("no end")?;
@@ -121,21 +115,8 @@ fn report(storm: &str, when: &str) -> Vec<[u64; 2]> {
 fn storm(run: &Run<'_>) -> Result<Vec<u8>> {
     let workspace = run.context.workspace;
     let file = workspace.build_for_target(PACKAGE, &[])?.join(PROGRAM);
-    fs::read(&file).with_context(|| format!("cannot read {}", file.display()))
-}
-
-/// Adds a program to a RAM disk: Linux unpacks one archive after the other.
-fn add_program(archive: &mut Vec<u8>, program: &[u8]) -> Result<()> {
-    archive.resize(archive.len().next_multiple_of(4), 0);
-    let length = u32::try_from(program.len()).context("the program is too large")?;
-    let entry = Builder::new(&format!("bin/{PROGRAM}"))
-        .mode(0o100_755)
-        .nlink(1);
-    let mut writer = entry.write(&mut *archive, length);
-    writer.write_all(program)?;
-    writer.finish()?;
-    newc::trailer(archive)?;
-    Ok(())
+    let program = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    initramfs::program(PROGRAM, &program)
 }
 
 /// What /proc/interrupts shows.
@@ -227,15 +208,5 @@ mod tests {
     fn a_line_that_is_missing_is_an_error() {
         let before = Interrupts::read(BEFORE);
         assert!(before.since(&before, &["IPI2:"]).is_err());
-    }
-
-    #[test]
-    fn a_program_follows_the_archive() {
-        let mut archive = vec![1; 5];
-        add_program(&mut archive, b"program").unwrap();
-        assert_eq!(archive.get(..8), Some(&[1, 1, 1, 1, 1, 0, 0, 0][..]));
-        let reader = newc::Reader::new(archive.get(8..).unwrap()).unwrap();
-        assert_eq!(reader.entry().name(), "bin/storm");
-        assert_eq!(reader.entry().mode(), 0o100_755);
     }
 }
