@@ -74,21 +74,6 @@ impl Test {
         })
     }
 
-    /// Skips the test on the hypervisor, which has none of this yet.
-    pub(super) fn awaiting(self, what: &'static str) -> Self {
-        let body = self.run;
-        Self {
-            run: Box::new(move |run| match run.context.mode {
-                Mode::Bare => body(run),
-                Mode::Hypervisor => {
-                    let reason = format!("the hypervisor has no {what} yet");
-                    Ok(Verdict::Skipped(reason))
-                }
-            }),
-            ..self
-        }
-    }
-
     /// Allows the test more time.
     pub(super) fn within_minutes(self, minutes: u64) -> Self {
         Self {
