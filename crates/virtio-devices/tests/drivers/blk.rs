@@ -17,6 +17,9 @@ use crate::arena::ArenaHal;
 use crate::wire::{Machine, Wire};
 
 const SECTORS: usize = 256;
+/// How much is done; Miri is slow.
+const OPERATIONS: usize = if cfg!(miri) { 60 } else { 10_000 };
+const REQUESTS: usize = if cfg!(miri) { 40 } else { 4_000 };
 
 /// Numbers that look random and are the same each time.
 struct Numbers(u64);
@@ -51,7 +54,7 @@ fn random_operations_agree_with_a_plain_copy() {
 
     let mut model = vec![0; SECTORS * SECTOR_SIZE];
     let mut numbers = Numbers(0x1234_5678_9ABC_DEF1);
-    for _ in 0..10_000 {
+    for _ in 0..OPERATIONS {
         let sector = numbers.below(SECTORS + 4);
         let count = 1 + numbers.below(16);
         let range = sector * SECTOR_SIZE..(sector + count) * SECTOR_SIZE;
@@ -217,7 +220,7 @@ fn requests_that_end_late_and_in_any_order_agree_with_a_plain_copy() {
     for (room, max_bytes) in [(64, 1 << 20), (3, 1 << 20), (8, 2048)] {
         let disk = SlowDisk::new(SECTORS, room, max_bytes);
         let mut run = Run::new(disk, 0xFEDC_BA98_7654_3211 + room as u64);
-        while run.ended < 4000 {
+        while run.ended < REQUESTS {
             match run.numbers.below(3) {
                 0 => run.complete_one(),
                 _ => run.start(),

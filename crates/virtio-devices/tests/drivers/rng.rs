@@ -35,8 +35,9 @@ fn a_driver_gets_the_bytes_of_the_source() {
     let mut driver =
         VirtIORng::<ArenaHal, _>::new(Wire(machine.clone())).expect("the driver starts");
     let mut next: u8 = 0;
-    for round in 0..3000_usize {
-        let mut bytes = vec![0; 1 + round % 1500];
+    let rounds = if cfg!(miri) { 40 } else { 3000 };
+    for round in 0..rounds {
+        let mut bytes = vec![0; 1 + round * 37 % 1500];
         let got = driver.request_entropy(&mut bytes).expect("bytes");
         assert_eq!(got, bytes.len().min(1024));
         for byte in &bytes[..got] {
