@@ -212,6 +212,7 @@ fn start_machine(
         // stage-2 tables of their VM, which map only what `GuestRam` owns.
         hal: Box::new(|_, _| unsafe { El2::new() }),
     })));
+    hypervisor.builder().devices.service_all();
     crash::prepare_machine(hypervisor.cpus());
     telemetry::announce(hypervisor.telemetry());
     if options.trace {

@@ -44,6 +44,17 @@ impl HostDevices {
         self.network.as_ref().map(|(_, network)| network)
     }
 
+    /// Answers all interrupts, whether they came or not: once the interrupt controller
+    /// listens to the devices. A wire that was raised before would never rise again.
+    pub fn service_all(&self) {
+        for (_, disk) in &self.disks {
+            disk.service(None);
+        }
+        if let Some((_, network)) = &self.network {
+            network.service_uplink(None);
+        }
+    }
+
     /// Answers the interrupt of a device. `current` is the vCPU on whose behalf this CPU
     /// acts.
     #[inline(never)]

@@ -4,6 +4,7 @@
 //! while it has no guest loaded and holds no lock.
 
 mod command;
+mod devices;
 mod exits;
 mod tables;
 
@@ -54,6 +55,8 @@ fn execute<H: AxVCpuHal>(hypervisor: &Hypervisor<H>, command: Command) {
             }
         }
         Command::Mem => tables::mem(hypervisor),
+        Command::Disks => devices::disks(hypervisor),
+        Command::Net => devices::net(hypervisor),
         Command::Irq(vm) => {
             if let Err(error) = tables::irq(hypervisor, VmId::new(vm)) {
                 console.print(format_args!("VM {vm}: {error}"));

@@ -1,13 +1,15 @@
 //! What can be typed to the monitor.
 
 /// What the monitor can do, for its user.
-pub(super) const HELP: [&str; 13] = [
+pub(super) const HELP: [&str; 15] = [
     "help           this list",
     "vms            the VMs and what they are doing",
     "vcpus          the vCPUs: where they are, where they may run, what they do",
     "stats          the time that each vCPU has run and waited, and each CPU's load",
     "stats N        why the vCPUs of VM N left the guest, how often, and what it cost",
     "mem            free memory, and what each VM has of it",
+    "disks          the machine's disks and their partitions",
+    "net            what went through the ports of the switch, and what it dropped",
     "pause N        halts VM N; its clock stands still",
     "resume N       lets VM N go on",
     "restart N      starts VM N anew, also if it is off",
@@ -27,6 +29,8 @@ pub(super) enum Command {
     Stats,
     Exits(u16),
     Mem,
+    Disks,
+    Net,
     Pause(u16),
     Resume(u16),
     Restart(u16),
@@ -71,6 +75,8 @@ impl Command {
                 None => Self::Stats,
             },
             "mem" => Self::Mem,
+            "disks" => Self::Disks,
+            "net" => Self::Net,
             "pause" => Self::Pause(vm()?),
             "resume" => Self::Resume(vm()?),
             "restart" => Self::Restart(vm()?),

@@ -10,7 +10,7 @@ use vm_contract::VcpuId;
 use super::command::HELP;
 use crate::cpu::PhysicalInterrupt;
 use crate::machine::Condition;
-use crate::testing::{FakeBoard, Mood, Rig, SLICE_MS};
+use crate::testing::{FakeBoard, FakeDisk, Mood, Plan, Rig, SLICE_MS};
 use crate::vm::power::Phase;
 
 /// Types on the console and returns what the machine then prints.
@@ -303,4 +303,23 @@ fn exits_are_told_by_vcpu_and_reason_also_of_a_vm_that_is_off() {
         "{answer}"
     );
     off(&mut rig, 1..2);
+}
+
+#[test]
+fn devices_that_vms_share_are_listed() {
+    let mut rig = Rig::from_plan(&Plan {
+        homes: &[&[0], &[0]],
+        disk: Some(FakeDisk::default()),
+        ..Plan::default()
+    });
+    rig.settle();
+    let answer = command(&mut rig, "disks");
+    assert!(answer.contains("whole, 2 MiB"), "{answer}");
+    let answer = command(&mut rig, "net");
+    let ports = answer.lines().filter(|line| line.ends_with(" 0        0"));
+    assert_eq!(ports.count(), 2, "{answer}");
+    off(&mut rig, 0..2);
+    let mut rig = Rig::new(&[&[0]]);
+    rig.settle();
+    assert!(command(&mut rig, "net").contains("VM  card"));
 }

@@ -6,6 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use std::sync::{Mutex, MutexGuard};
 
+use vm_contract::IntId;
+
 use crate::storage::{
     Buffer, Command, DiskError, DiskFacts, DiskHardware, Finished, HostDisk, SECTOR_BYTES,
     SLOT_BYTES, SLOT_COUNT,
@@ -41,6 +43,11 @@ impl Default for FakeDisk {
 
 impl FakeDisk {
     pub(crate) const SECTORS: u64 = 4096;
+
+    /// Returns the interrupt that it raises.
+    pub(crate) fn interrupt() -> IntId {
+        IntId::new(79).expect("an SPI")
+    }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().expect("no test panics while it holds this")

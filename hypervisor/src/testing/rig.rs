@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use arm_vgic_core::Kicks;
-use dtb_platform::{BootModule, Placement};
+use dtb_platform::{BootModule, DiskConfig, DiskPart, DiskSource, NetConfig, Placement, VlanMode};
 use vm_contract::{GuestMemory, GuestPhysAddr, VcpuId, Width};
 
 use super::baton::Mood;
@@ -16,15 +16,17 @@ use super::board::FakeBoard;
 use super::cpu::{CpuState, FakeCpu};
 use super::guest::{Guest, Script};
 use super::threads::Threads;
-use super::{FakeUart, SLICE_MS, boot, builder, config, frame_pool};
+use super::{FakeDisk, FakeUart, SLICE_MS, boot, builder, config, frame_pool};
 use crate::console::Console;
 use crate::cpu::Machine;
+use crate::devices::HostDevices;
 use crate::frames::FramePool;
 use crate::machine::{Hypervisor, MachineParts};
+use crate::net::Network;
 use crate::run::Scheduler;
 use crate::sched::Message;
-use crate::vm::Vm;
 use crate::vm::vgic::{Frame, HostGic};
+use crate::vm::{Vm, VmBuilder};
 
 /// More steps than any test needs.
 const MOST_ROUNDS: usize = 10_000;
@@ -46,6 +48,9 @@ pub(crate) struct Plan<'a> {
     /// Whether each VM has an interrupt translation service.
     pub(crate) its: bool,
     pub(crate) lr_count: usize,
+    /// The machine's disk, of which each VM has as many sectors as the next, and the
+    /// switch, to which it has a card then.
+    pub(crate) disk: Option<FakeDisk>,
     /// Where memory comes from; a pool of its own if `None`.
     pub(crate) pool: Option<Arc<FramePool>>,
 }
@@ -60,6 +65,7 @@ impl Default for Plan<'_> {
             gic: HostGic::V3,
             its: false,
             lr_count: 4,
+            disk: None,
             pool: None,
         }
     }
@@ -117,13 +123,32 @@ impl Rig {
             if let Some((weight, priority)) = plan.shares.get(n) {
                 (config.weight, config.priority) = (*weight, *priority);
             }
+            if plan.disk.is_some() {
+                config.disks.push(disk_part(n));
+                config.nets.push(NetConfig {
+                    mac: None,
+                    vlan: VlanMode::default(),
+                    anti_spoofing: true,
+                });
+            }
             (config.name.clone(), Some(config))
         });
+        let vms: Vec<_> = vms.collect();
+        let mut devices = HostDevices::default();
+        if let Some(disk) = &plan.disk {
+            devices.add_disk(FakeDisk::interrupt(), disk.host_disk());
+            let configs = vms.iter().map(|(_, config)| config.as_ref());
+            let network = Network::new(board, configs, None, 7).expect("few cards");
+            devices.set_network(None, Arc::new(network));
+        }
         let hypervisor = Arc::new(Hypervisor::new(MachineParts {
-            builder: builder(board, plan.gic, console, pool),
+            builder: VmBuilder {
+                devices: Arc::new(devices),
+                ..builder(board, plan.gic, console, pool)
+            },
             cpu_count,
             slice_ms: SLICE_MS,
-            vms: vms.collect(),
+            vms,
             hal: Box::new({
                 let scripts = scripts.clone();
                 move |vm, vcpu| {
@@ -328,6 +353,20 @@ impl Rig {
             .ram()
             .load(address, &value.to_le_bytes())
             .expect("it is memory");
+    }
+}
+
+/// Returns the part of the machine's disk that VM number `vm` has.
+fn disk_part(vm: usize) -> DiskConfig {
+    DiskConfig {
+        source: DiskSource::Host {
+            disk: 0,
+            part: DiskPart::Sectors {
+                first: 100 * vm as u64,
+                count: 100,
+            },
+        },
+        read_only: false,
     }
 }
 

@@ -4,19 +4,15 @@ use dtb_platform::{DiskConfig, DiskPart, DiskSource, Placement};
 use vm_contract::{GuestMemory, GuestPhysAddr, HostPhysAddrRange};
 
 use super::*;
+use crate::cpu::PhysicalInterrupt;
 use crate::devices::HostDevices;
 use crate::storage::{DiskError, SECTOR_BYTES};
-use crate::testing::{FakeDisk, config, vms_on_board};
+use crate::testing::{FakeDisk, Plan, Rig, config, vms_on_board};
 use crate::vm::bus::WindowHint;
-
-/// The interrupt of the machine's disk.
-fn disk_interrupt() -> IntId {
-    IntId::new(79).expect("an SPI")
-}
 
 fn machine_disk(hardware: &FakeDisk) -> HostDevices {
     let mut devices = HostDevices::default();
-    devices.add_disk(disk_interrupt(), hardware.host_disk());
+    devices.add_disk(FakeDisk::interrupt(), hardware.host_disk());
     devices
 }
 
@@ -194,7 +190,7 @@ fn one_vm(disks: Vec<DiskConfig>, hardware: &FakeDisk) -> Arc<Vm> {
 }
 
 fn service(vm: &Vm) {
-    vm.devices().service(disk_interrupt(), None);
+    vm.devices().service(FakeDisk::interrupt(), None);
 }
 
 #[test]
@@ -391,4 +387,70 @@ fn a_vm_is_not_built_without_its_disks() {
             other => panic!("{:?}", other.map(|vm| vm.map(|vm| vm.id()))),
         }
     }
+}
+
+/// The first virtio device's interrupt, which is that of the disk.
+const DISK_INTID: u32 = 48;
+
+#[test]
+fn a_guest_that_waits_for_its_disk_is_woken_by_the_cpu_that_has_the_interrupt() {
+    let hardware = FakeDisk::default();
+    hardware.state().bytes.fill(0x33);
+    let mut rig = Rig::from_plan(&Plan {
+        homes: &[&[0], &[1]],
+        disk: Some(hardware.clone()),
+        ..Plan::default()
+    });
+    rig.enable_interrupts(1);
+    let vm = rig.vm(1);
+    let mut driver = Driver::new(&vm, 0);
+    let request = driver.ask(IN, 5);
+    driver.kick();
+    rig.script(0, 0).look(|_| {});
+    rig.script(1, 0)
+        .look(|inside| inside.open_interrupts())
+        .wait()
+        .look(|inside| assert_eq!(inside.handle_interrupt(), Some(DISK_INTID)));
+    rig.settle();
+    assert!(!rig.script(1, 0).is_done(), "it waits");
+    let (_, command, _) = hardware.state().started[0];
+    assert_eq!(
+        command,
+        crate::storage::Command::Read {
+            sector: 105,
+            bytes: 512
+        }
+    );
+    hardware.state().finish_all();
+    // While the other VM's guest runs there.
+    let interrupt = PhysicalInterrupt::Device(FakeDisk::interrupt());
+    rig.cpu(0).wires().raised.push(interrupt);
+    rig.settle();
+    assert!(rig.script(1, 0).is_done(), "it has been woken");
+    assert_eq!(driver.data(request), [0x33; 512]);
+    assert_eq!(hardware.state().acknowledged, 1);
+}
+
+#[test]
+fn an_idle_cpu_serves_the_disk() {
+    let hardware = FakeDisk::default();
+    let mut rig = Rig::from_plan(&Plan {
+        disk: Some(hardware.clone()),
+        ..Plan::default()
+    });
+    rig.enable_interrupts(0);
+    let vm = rig.vm(0);
+    let mut driver = Driver::new(&vm, 0);
+    driver.ask(OUT, 5);
+    driver.kick();
+    rig.script(0, 0)
+        .look(|inside| inside.open_interrupts())
+        .wait()
+        .look(|inside| assert_eq!(inside.handle_interrupt(), Some(DISK_INTID)));
+    rig.settle();
+    hardware.state().finish_all();
+    let interrupt = PhysicalInterrupt::Device(FakeDisk::interrupt());
+    rig.cpu(0).wires().raised.push(interrupt);
+    rig.settle();
+    assert!(rig.script(0, 0).is_done(), "it has been woken");
 }
