@@ -64,7 +64,6 @@ struct Shared {
     /// The first free frame (low half) and a number that changes with every taking,
     /// so that a list that has changed meanwhile does not look like the old one.
     first_free: AtomicU64,
-    free: AtomicU32,
     frame_bytes: usize,
 }
 
@@ -100,7 +99,6 @@ impl FramePool {
             slots: (0..frames).map(slot).collect(),
             accounts: shares.map(account).collect(),
             first_free: AtomicU64::new(first_free.into()),
-            free: AtomicU32::new(frames),
             frame_bytes,
         }))
     }
@@ -111,10 +109,11 @@ impl FramePool {
         self.0.slots.len()
     }
 
-    /// Returns how many frames are free at this moment.
+    /// Counts the frames that are free at this moment, by looking at each.
     #[must_use]
     pub fn free(&self) -> usize {
-        self.0.free.load(Ordering::Relaxed) as usize
+        let is_free = |slot: &&Slot| slot.holders.load(Ordering::Relaxed) == 0;
+        self.0.slots.iter().filter(is_free).count()
     }
 
     /// Returns the length of the longest frame, header included, tag and frame check
@@ -199,18 +198,13 @@ impl FramePool {
             let then = joined(times.wrapping_add(1), next);
             let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
             match first_free.compare_exchange_weak(first, then, success, failure) {
-                Ok(_) => {
-                    self.0.free.fetch_sub(1, Ordering::Relaxed);
-                    return Some(number);
-                }
+                Ok(_) => return Some(number),
                 Err(now) => first = now,
             }
         }
     }
 
     fn push(&self, number: u32, slot: &Slot) {
-        // Before it can be taken, so that the count is never below zero.
-        self.0.free.fetch_add(1, Ordering::Relaxed);
         let first_free = &self.0.first_free;
         let mut first = first_free.load(Ordering::Relaxed);
         loop {
@@ -237,6 +231,8 @@ const fn halves(both: u64) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use alloc::vec::Vec;
 
     use super::*;
@@ -271,5 +267,29 @@ mod tests {
         slots.sort_unstable();
         assert_eq!(slots, [0, 1, 2, 3, 4]);
         assert_eq!(pool.free(), 0);
+    }
+
+    #[test]
+    fn no_frame_is_given_to_two_threads() {
+        let rounds = if cfg!(miri) { 100 } else { 20_000 };
+        let pool = FramePool::new(3, 64, [2; 3].into_iter());
+        std::thread::scope(|scope| {
+            for account in 0..3 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    for _ in 0..rounds {
+                        // Two at a time, given back in the order in which they were
+                        // taken, so that the list of free ones changes its order.
+                        let taken = [(); 2].map(|()| pool.take(account));
+                        for slot in taken.into_iter().flatten() {
+                            let buffer = pool.buffer(slot).unwrap();
+                            assert!(buffer.try_write().is_some(), "somebody else has it");
+                            pool.release(slot, account);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(pool.free(), 3);
     }
 }

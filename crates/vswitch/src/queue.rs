@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_queue_keeps_order_and_refuses_when_full() {
-        let pool = FramePool::new(3, 64, [3, 2].into_iter());
+        // The account has room for three, the ring for two.
+        let pool = FramePool::new(3, 64, [3, 3].into_iter());
         let (mut producer, mut consumer) = queue(&pool, 1, 2);
         let slots = [0; 3].map(|account| pool.take(account).unwrap());
         let taken = slots.map(|slot| producer.put(Queued { slot, tag: None }));
@@ -184,7 +185,6 @@ mod tests {
         slots.into_iter().for_each(|slot| pool.release(slot, 0));
         assert_eq!(pool.free(), 1);
         assert_eq!(consumer.take().map(|queued| queued.slot), Some(slots[0]));
-        // Room comes back with the hold, not with the cell.
         pool.release(slots[0], 1);
         drop(consumer);
         assert_eq!(pool.free(), 2);

@@ -1,24 +1,14 @@
 //! The switch does as its model, whatever happens.
 
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use vswitch::fakes::{compare, replay};
 
-/// Miri is slow, and has no files to remember failures in.
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 2_000 },
-        failure_persistence: if cfg!(miri) {
-            None
-        } else {
-            Some(Box::new(FileFailurePersistence::default()))
-        },
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 2_000 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_steps_do_the_same_as_in_the_model(
