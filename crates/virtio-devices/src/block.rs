@@ -28,6 +28,8 @@ use crate::{
 const CALL_BYTES: u64 = 4 << 20;
 /// What a request costs of that, beside its data.
 const REQUEST_COST_BYTES: u64 = 1024;
+/// What it costs to read a descriptor.
+const DESCRIPTOR_COST_BYTES: u64 = 256;
 
 /// The shape of a block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,8 @@ impl<B: BlockBackend> Block<B> {
                 self.stalled &= !(1 << queue);
                 return Ok(Work::Done);
             }
+            let descriptors = slot.chain.descriptors() as u64;
+            *budget = budget.saturating_sub(descriptors * DESCRIPTOR_COST_BYTES);
             self.table.occupy(number);
             self.turn = queue + 1;
             if matches!(self.begin(index, budget, queues)?, Run::Tired) {

@@ -35,6 +35,8 @@ pub struct VirtioMmio<D> {
     fault: Option<DriverFault>,
     /// Whether a call ended because it went on for long.
     left: bool,
+    /// The queue with which the next poll starts.
+    turn: usize,
     /// What was last told to the line.
     level: Option<bool>,
 }
@@ -58,6 +60,7 @@ impl<D: VirtioDevice> VirtioMmio<D> {
             generation: 0,
             fault: None,
             left: false,
+            turn: 0,
             level: None,
         }
     }
@@ -94,11 +97,18 @@ impl<D: VirtioDevice> VirtioMmio<D> {
     }
 
     /// Goes on with what was left, or what could not be done before for lack of
-    /// something on the host: processes every queue.
+    /// something on the host: processes every queue in its turn, until the call
+    /// has gone on for long again.
     pub fn poll(&mut self, around: &Surroundings<'_>) {
         self.left = false;
-        for index in (0_u16..).take(self.queues.len()) {
-            self.process(index, around);
+        for _ in 0..self.queues.len() {
+            let index = self.turn;
+            self.turn = (index + 1).checked_rem(self.queues.len()).unwrap_or(0);
+            // There are at most 64.
+            self.process(u16::try_from(index).unwrap_or(0), around);
+            if self.left {
+                return;
+            }
         }
     }
 
@@ -233,7 +243,7 @@ impl<D: VirtioDevice> VirtioMmio<D> {
 
     fn write_queue_ready(&mut self, value: u32, around: &Surroundings<'_>) {
         if value & 1 == 0 {
-            self.stop_queue();
+            self.stop_queue(around);
             return;
         }
         let usable = Status::FEATURES_OK | Status::DEVICE_NEEDS_RESET;
@@ -253,30 +263,33 @@ impl<D: VirtioDevice> VirtioMmio<D> {
     }
 
     /// Stops the selected queue; what is programmed stays.
-    fn stop_queue(&mut self) {
+    fn stop_queue(&mut self, around: &Surroundings<'_>) {
         if let Some(queue) = self.selected_mut()
             && queue.is_ready()
         {
             queue.disable();
-            self.forget_selected();
+            self.forget_selected(around);
         }
     }
 
     /// Resets the selected queue (VirtIO 1.2, 2.6.1). That is done at once, so
     /// that QueueReset reads as zero.
-    fn reset_queue(&mut self) {
+    fn reset_queue(&mut self, around: &Surroundings<'_>) {
         if self.negotiation.has(features::RING_RESET)
             && self.status.contains(Status::FEATURES_OK)
             && let Some(queue) = self.selected_mut()
         {
             queue.reset();
-            self.forget_selected();
+            self.forget_selected(around);
         }
     }
 
-    fn forget_selected(&mut self) {
+    /// Lets the device forget the selected queue; others may have waited for
+    /// what it held.
+    fn forget_selected(&mut self, around: &Surroundings<'_>) {
         if let Ok(index) = u16::try_from(self.queue_select) {
             self.device.reset_queue(index);
+            self.poll(around);
         }
     }
 
@@ -301,5 +314,6 @@ impl<D: VirtioDevice> VirtioMmio<D> {
         self.interrupt = Interrupt::empty();
         self.fault = None;
         self.left = false;
+        self.turn = 0;
     }
 }

@@ -546,6 +546,32 @@ fn a_reset_of_one_queue_leaves_the_others() {
 }
 
 #[test]
+fn a_reset_of_one_queue_makes_room_for_the_others() {
+    let options = BlockOptions {
+        queues: 2,
+        in_flight: 1,
+        ..BlockOptions::default()
+    };
+    let disk = SlowDisk::new(64, 8, 1 << 20);
+    let mut rig = Rig::new(Block::new(disk, options), MEMORY_BYTES);
+    let wanted = features::RING_RESET | features::EVENT_IDX | 1 << 12;
+    let [mut first, mut second] = rig.bring_up(wanted, 16);
+    offer(&rig, &mut first, 0, (FLUSH, 0), &[]);
+    rig.notify(0);
+    offer(&rig, &mut second, 1, (FLUSH, 0), &[]);
+    rig.notify(1);
+    let held = pending(&rig);
+    assert_eq!(held.len(), 1);
+    rig.write(0x030, 0);
+    rig.write(0x0C0, 1);
+    let now = pending(&rig);
+    assert_eq!(now.len(), 1);
+    assert_ne!(now, held);
+    complete(&mut rig, now[0]);
+    assert!(second.pop_used(&rig.memory).is_some());
+}
+
+#[test]
 fn no_queue_starves_another() {
     let options = BlockOptions {
         queues: 3,

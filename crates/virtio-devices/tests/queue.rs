@@ -354,6 +354,20 @@ fn buffers_out_of_order_or_out_of_memory_are_faults() {
 }
 
 #[test]
+fn empty_buffers_count_for_the_length_of_a_chain() {
+    let mut rig = Echo::rig();
+    rig.mmio.device_mut().chain = Chain::with_limit(3);
+    for (empty, fault) in [(2, None), (3, Some(DriverFault::ChainTooLong))] {
+        let [mut queue] = rig.bring_up(features::INDIRECT_DESC, 8);
+        let mut chain = vec![Buffer::readable(BUFFERS, 0); empty];
+        chain.push(Buffer::readable(BUFFERS, 1));
+        queue.add_indirect(&rig.memory, TABLE, &chain);
+        rig.notify(0);
+        assert_eq!(rig.mmio.fault(), fault);
+    }
+}
+
+#[test]
 fn wrong_indirect_tables_are_faults() {
     let table = |bytes| Buffer::readable(TABLE, bytes);
     let fault = Some(DriverFault::Indirect);

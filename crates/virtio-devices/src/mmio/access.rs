@@ -114,7 +114,7 @@ impl<D: VirtioDevice> VirtioMmio<D> {
             regs::QUEUE_SEL => self.queue_select = value,
             regs::QUEUE_READY => self.write_queue_ready(value, around),
             regs::STATUS => self.write_status(value, around),
-            regs::QUEUE_RESET if value & 1 != 0 => self.reset_queue(),
+            regs::QUEUE_RESET if value & 1 != 0 => self.reset_queue(around),
             _ => self.program_queue(offset, value),
         }
     }

@@ -29,6 +29,8 @@ const WINDOW_BYTES: usize = WINDOW as usize * DESCRIPTOR_BYTES;
 pub struct Chain {
     head: u16,
     limit: usize,
+    /// How many descriptors were read, those of empty buffers as well.
+    descriptors: usize,
     segments: Vec<Segment>,
     /// How many of the segments are readable.
     readable: usize,
@@ -37,15 +39,16 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Makes room for chains of up to `limit` buffers. A longer one is a fault
-    /// of its driver, so that a device allows what its driver may rely on; at
-    /// most 1024.
+    /// Makes room for chains of up to `limit` buffers, empty ones included. A
+    /// longer one is a fault of its driver, so that a device allows what its
+    /// driver may rely on; at most 1024.
     #[must_use]
     pub fn with_limit(limit: u16) -> Self {
         let limit = limit.min(LARGEST_QUEUE).into();
         Self {
             head: 0,
             limit,
+            descriptors: 0,
             segments: Vec::with_capacity(limit),
             readable: 0,
             readable_bytes: 0,
@@ -57,6 +60,13 @@ impl Chain {
     #[must_use]
     pub const fn head(&self) -> u16 {
         self.head
+    }
+
+    /// Returns how many buffers the chain has, empty ones included: what it
+    /// cost to read it.
+    #[must_use]
+    pub const fn descriptors(&self) -> usize {
+        self.descriptors
     }
 
     /// Returns the bytes for the device to read.
@@ -128,7 +138,7 @@ impl Chain {
         let table = Table::indirect(descriptor)?;
         let mut window = Window::new(&table);
         let mut index = 0;
-        for _ in 0..table.count.min(LARGEST_QUEUE.into()) {
+        for _ in 0..table.count {
             let descriptor = window.descriptor(memory, index)?;
             if descriptor.is(INDIRECT) {
                 return Err(DriverFault::Indirect);
@@ -144,6 +154,7 @@ impl Chain {
 
     fn clear(&mut self, head: u16) {
         self.head = head;
+        self.descriptors = 0;
         self.segments.clear();
         self.readable = 0;
         self.readable_bytes = 0;
@@ -151,12 +162,13 @@ impl Chain {
     }
 
     fn add(&mut self, descriptor: &Descriptor) -> Result<(), DriverFault> {
+        if self.descriptors >= self.limit {
+            return Err(DriverFault::ChainTooLong);
+        }
+        self.descriptors += 1;
         let segment = descriptor.segment()?;
         if segment.bytes == 0 {
             return Ok(());
-        }
-        if self.segments.len() >= self.limit {
-            return Err(DriverFault::ChainTooLong);
         }
         if descriptor.is(WRITE) {
             self.writable_bytes += u64::from(segment.bytes);
