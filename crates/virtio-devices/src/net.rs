@@ -26,6 +26,10 @@ const TRANSMIT: u16 = 1;
 const CONTROL: u16 = 2;
 const QUEUE_SIZES: [u16; 3] = [256, 256, 64];
 
+/// How many descriptors one call reads at most, and the rest of a chain: far more than
+/// two for each chain of a queue.
+const CALL_DESCRIPTORS: usize = 4096;
+
 /// The longest Ethernet header: addresses, a VLAN tag and the type.
 const LONGEST_HEADER: u64 = 18;
 /// The least MTU that may be announced (5.1.4.1).
@@ -93,6 +97,8 @@ pub struct Net<B: NetBackend> {
     /// A frame that waits for a buffer.
     waiting: Option<B::Received>,
     chain: Chain,
+    /// How many descriptors this call has read.
+    descriptors: usize,
     /// Buffers of several chains, for one frame.
     merged: Merged,
     counters: NetCounters,
@@ -126,6 +132,7 @@ impl<B: NetBackend> Net<B> {
             filter: Filter::new(mac),
             waiting: None,
             chain: Chain::with_limit(receive),
+            descriptors: 0,
             merged: Merged {
                 segments: Vec::with_capacity(receive.into()),
                 chains: Vec::with_capacity(receive.into()),
@@ -170,13 +177,31 @@ impl<B: NetBackend> Net<B> {
         self.agreed & feature != 0
     }
 
+    /// Takes the next chain of a queue, if there is one.
+    fn pop(&mut self, queue: u16, queues: &mut Queues<'_>) -> Result<bool, DriverFault> {
+        let found = queues.pop(queue, &mut self.chain)?;
+        if found {
+            self.descriptors += self.chain.descriptors();
+        }
+        Ok(found)
+    }
+
+    /// Tells whether this call has read as many descriptors as it may.
+    const fn is_tired(&self) -> bool {
+        self.descriptors >= CALL_DESCRIPTORS
+    }
+
     /// Sends what the driver has made available.
-    fn transmit(&mut self, queues: &mut Queues<'_>) -> Result<(), DriverFault> {
-        while queues.pop(TRANSMIT, &mut self.chain)? {
+    fn transmit(&mut self, queues: &mut Queues<'_>) -> Result<Work, DriverFault> {
+        self.descriptors = 0;
+        while !self.is_tired() {
+            if !self.pop(TRANSMIT, queues)? {
+                return Ok(Work::Done);
+            }
             self.transmit_one(queues)?;
             queues.push(TRANSMIT, self.chain.head(), 0)?;
         }
-        Ok(())
+        Ok(Work::Left)
     }
 
     fn transmit_one(&mut self, queues: &Queues<'_>) -> Result<(), DriverFault> {
@@ -235,12 +260,11 @@ impl<B: NetBackend> VirtioDevice for Net<B> {
 
     fn process(&mut self, queue: u16, queues: &mut Queues<'_>) -> Result<Work, DriverFault> {
         match queue {
-            RECEIVE => return self.receive(queues),
-            TRANSMIT => self.transmit(queues)?,
-            CONTROL => self.control(queues)?,
-            _ => {}
+            RECEIVE => self.receive(queues),
+            TRANSMIT => self.transmit(queues),
+            CONTROL => self.control(queues),
+            _ => Ok(Work::Done),
         }
-        Ok(Work::Done)
     }
 
     // No chain is kept between calls.

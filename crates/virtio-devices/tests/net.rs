@@ -360,3 +360,38 @@ fn many_frames_for_others_do_not_keep_the_card_busy_for_ever() {
     assert!(!rig.mmio.has_work());
     assert_eq!(counters(&rig).filtered, 300);
 }
+
+#[test]
+fn chains_of_many_descriptors_are_sent_in_several_turns() {
+    let (mut rig, [_, mut tx, _]) = card(features::INDIRECT_DESC);
+    rig.memory.set(BUFFERS, &[0; 12]);
+    let pieces: Vec<_> = (0..200).map(|n| Buffer::readable(BUFFERS + n, 1)).collect();
+    for _ in 0..60 {
+        // All with the same table.
+        tx.add_indirect(&rig.memory, BUFFERS + 0x1000, &pieces)
+            .unwrap();
+    }
+    rig.notify(TX);
+    assert!(rig.mmio.has_work());
+    assert_eq!(sent(&mut rig).len(), 21);
+    (0..2).for_each(|_| rig.poll());
+    assert!(!rig.mmio.has_work());
+    assert_eq!(sent(&mut rig).len(), 39);
+}
+
+#[test]
+fn a_frame_in_too_many_pieces_is_not_tried_for_ever() {
+    let (mut rig, [mut rx, ..]) = card(net::MRG_RXBUF | features::INDIRECT_DESC);
+    let pieces: Vec<_> = (0..200).map(|n| Buffer::writable(BUFFERS + n, 1)).collect();
+    let heads: Vec<_> = (0..3)
+        .map(|_| {
+            rx.add_indirect(&rig.memory, BUFFERS + 0x1000, &pieces)
+                .unwrap()
+        })
+        .collect();
+    assert!(coming(&mut rig, &frame(OWN, 600), Checksum::InFrame));
+    let used: Vec<_> = core::iter::from_fn(|| rx.pop_used(&rig.memory)).collect();
+    let empty = heads.into_iter().take(2).map(|head| (head, 0));
+    assert_eq!(used, empty.collect::<Vec<_>>());
+    assert_eq!(counters(&rig).no_room, 1);
+}

@@ -2,7 +2,7 @@
 
 use super::filter::{Addresses, Modes};
 use super::{CONTROL, CTRL_RX, CTRL_RX_EXTRA, Net, NetBackend};
-use crate::{DataBuffers, DriverFault, Queues};
+use crate::{DataBuffers, DriverFault, Queues, Work};
 
 /// Classes of commands.
 const CLASS_RX: u8 = 0;
@@ -26,12 +26,16 @@ const ERROR: u8 = 1;
 
 impl<B: NetBackend> Net<B> {
     /// Does what the driver asks for in the control queue.
-    pub(super) fn control(&mut self, queues: &mut Queues<'_>) -> Result<(), DriverFault> {
-        while queues.pop(CONTROL, &mut self.chain)? {
+    pub(super) fn control(&mut self, queues: &mut Queues<'_>) -> Result<Work, DriverFault> {
+        self.descriptors = 0;
+        while !self.is_tired() {
+            if !self.pop(CONTROL, queues)? {
+                return Ok(Work::Done);
+            }
             self.command(queues)?;
             queues.push(CONTROL, self.chain.head(), 1)?;
         }
-        Ok(())
+        Ok(Work::Left)
     }
 
     fn command(&mut self, queues: &Queues<'_>) -> Result<(), DriverFault> {

@@ -34,7 +34,11 @@ impl<B: NetBackend> VirtioMmio<Net<B>> {
 impl<B: NetBackend> Net<B> {
     /// Does what [`VirtioMmio::receive`] says.
     pub(super) fn receive(&mut self, queues: &mut Queues<'_>) -> Result<Work, DriverFault> {
+        self.descriptors = 0;
         for _ in 0..MOST_FRAMES {
+            if self.is_tired() {
+                break;
+            }
             let Some(frame) = self.waiting.take().or_else(|| self.backend.receive()) else {
                 // While there are buffers, the driver need not tell of more. With event
                 // indices it does not do so unless asked.
@@ -64,7 +68,7 @@ impl<B: NetBackend> Net<B> {
         queues: &mut Queues<'_>,
         frame: &B::Received,
     ) -> Result<Fate, DriverFault> {
-        if !queues.pop(RECEIVE, &mut self.chain)? {
+        if !self.pop(RECEIVE, queues)? {
             return Ok(Fate::Waits);
         }
         let total = (HEADER_BYTES + frame.len()) as u64;
@@ -90,12 +94,12 @@ impl<B: NetBackend> Net<B> {
     ) -> Result<Fate, DriverFault> {
         self.merged.clear();
         let mut room = 0;
-        while self.merged.add(&self.chain, queues) {
+        while !self.is_tired() && self.merged.add(&self.chain, queues) {
             room += self.chain.writable(queues.memory()).len();
             if room >= total {
                 return self.fill_merged(queues, frame, total);
             }
-            if !queues.pop(RECEIVE, &mut self.chain)? {
+            if !self.pop(RECEIVE, queues)? {
                 // All of it again when there are more.
                 self.merged
                     .chains
