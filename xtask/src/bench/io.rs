@@ -1,11 +1,12 @@
-//! `cargo xtask bench io`: disks of Linux guests, on the hypervisor and directly on
-//! QEMU.
+//! `cargo xtask bench io`: disks and networks of Linux guests, on the hypervisor and
+//! directly on QEMU.
 //!
 //! The clock is that of the guest, so every run is another one: each figure is the
 //! median of several, taken by turns. How often the guest is left does not depend on
 //! the clock much.
 
 mod disk;
+mod net;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,9 @@ use disk::{Bench, WORKS, Work};
 /// How often each of both is measured.
 const RUNS: usize = 3;
 
+/// What a run may take. It only bounds a failure.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
 /// The least part of the bare guest's throughput that is aimed for, in percent.
 const THROUGHPUT_AIM: f64 = 75.0;
 
@@ -35,13 +39,18 @@ pub(super) fn run(workspace: &Workspace, options: &IoOptions) -> Result<ExitCode
     let progress = ProgressBar::new(2 * RUNS as u64).with_style(style);
     progress.enable_steady_tick(Duration::from_millis(120));
     let (mut bare, mut here) = (Vec::new(), Vec::new());
+    let (mut bare_links, mut here_links) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        for (mode, runs) in [(Mode::Bare, &mut bare), (Mode::Hypervisor, &mut here)] {
+        for (mode, runs, links) in [
+            (Mode::Bare, &mut bare, &mut bare_links),
+            (Mode::Hypervisor, &mut here, &mut here_links),
+        ] {
             progress.set_message(match mode {
                 Mode::Bare => "bare",
                 Mode::Hypervisor => "on the hypervisor",
             });
             runs.push(bench.measure(mode)?);
+            links.push(net::measure(workspace, &bench.guests, mode)?);
             progress.inc(1);
         }
     }
@@ -51,6 +60,10 @@ pub(super) fn run(workspace: &Workspace, options: &IoOptions) -> Result<ExitCode
         disks: works
             .map(|(index, work)| Row::new(work, index, &bare, &here))
             .collect(),
+        network: Network {
+            bare: Link::new(&bare_links),
+            here: Link::new(&here_links),
+        },
     };
     print!("{report}");
     if let Some(file) = &options.json {
@@ -71,6 +84,53 @@ struct Figures {
 #[derive(Debug, Serialize)]
 struct Report {
     disks: Vec<Row>,
+    network: Network,
+}
+
+/// The way between two guests.
+#[derive(Debug, Serialize)]
+struct Network {
+    bare: Link,
+    here: Link,
+}
+
+#[derive(Debug, Serialize)]
+struct Link {
+    round_trip_us: f64,
+    mb_per_s: f64,
+}
+
+impl Link {
+    /// Sums up runs.
+    fn new(runs: &[net::Figures]) -> Self {
+        Self {
+            round_trip_us: median(runs.iter().map(|run| run.round_trip_us).collect()),
+            mb_per_s: median(runs.iter().map(|run| run.mb_per_s).collect()),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(&["between two Linux guests", "bare", "here", "here/bare"]);
+        for (what, bare, here) in [
+            (
+                "ping, there and back, µs",
+                self.bare.round_trip_us,
+                self.here.round_trip_us,
+            ),
+            ("TCP, MB/s", self.bare.mb_per_s, self.here.mb_per_s),
+        ] {
+            let percent = 100.0 * here / bare;
+            table.row([
+                what.to_owned(),
+                format!("{bare:.1}"),
+                format!("{here:.1}"),
+                format!("{percent:.0} %"),
+            ]);
+        }
+        table.fmt(f)
+    }
 }
 
 /// What one work comes to.
@@ -149,7 +209,11 @@ impl fmt::Display for Report {
                 aim.unwrap_or_else(|| "-".to_owned()),
             ]);
         }
-        writeln!(f, "{table}\nExits per request by reason:\n")?;
+        writeln!(
+            f,
+            "{table}\n{}\nExits per request by reason:\n",
+            self.network
+        )?;
         for row in &self.disks {
             let reasons = row.by_reason.iter();
             let reasons: Vec<_> = reasons

@@ -28,10 +28,12 @@ pub(crate) enum Bench {
     /// Boot Linux to its shell, on the hypervisor and without
     Boot(BootOptions),
 
-    /// Keep the disk of a Linux guest busy, on the hypervisor and without
+    /// Keep the disk of a Linux guest busy, and the network between two, on the
+    /// hypervisor and without
     ///
     /// Reads and writes in a row and at random, past the guest's page cache, with few
-    /// and with many requests under way. Throughput is by the guest's clock, on an
+    /// and with many requests under way; sends packets to and fro, and a stream. Without
+    /// the hypervisor a socket joins two QEMUs. Throughput is by the guest's clock, on an
     /// emulated machine: compare it only with that beside it.
     Io(IoOptions),
 }

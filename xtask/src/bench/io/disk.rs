@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Figures;
+use super::{Figures, TIMEOUT};
 use crate::guest::Guests;
 use crate::guest::initramfs::{self, Purpose};
 use crate::run::Prepared;
@@ -23,9 +22,6 @@ const PROGRAM: &str = "disk-load";
 
 /// The size of the disk, all of which is used.
 const DISK_BYTES: u64 = 128 << 20;
-
-/// What a run may take. It only bounds a failure.
-const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What the guest says before each work.
 const READY: &str = "io: ready";
@@ -105,7 +101,7 @@ impl fmt::Display for Work {
 /// Prepares and runs the guest.
 pub(super) struct Bench<'a> {
     workspace: &'a Workspace,
-    guests: Guests,
+    pub(super) guests: Guests,
     program: Vec<u8>,
 }
 
