@@ -105,7 +105,8 @@ const BAD: [Bad; 12] = [
             node.children.push(module);
         },
         message: "/secret: `compatible` is `multiboot,riddle`: it must contain exactly one of \
-                  `multiboot,kernel`, `multiboot,ramdisk` and `armature,firmware`",
+                  `multiboot,kernel`, `multiboot,ramdisk`, `armature,firmware`, `armature,disk` and \
+                  `armature,net`",
     },
     // In KiB.
     Bad {
