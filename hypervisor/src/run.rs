@@ -5,6 +5,7 @@ mod resting;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 
 use arm_vcpu::{Aarch64VCpu, AxVCpuExitReason as Exit, AxVCpuHal, Running, VcpuError};
 use vm_contract::{VcpuId, VmId};
@@ -13,7 +14,7 @@ use crate::cpu::{Cpu, PcpuId, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
-use crate::sched::{Message, RunQueue};
+use crate::sched::{Message, Rest, RunQueue};
 use crate::telemetry::Moment;
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::boot::Boot;
@@ -34,6 +35,13 @@ pub struct Scheduler<H: AxVCpuHal> {
     last: Option<(VmId, VcpuId)>,
     /// Turns that were used up since a vCPU was last sent away.
     used_turns: u32,
+    /// What other CPUs know of the load of this one: vCPUs that want it, and those of
+    /// them that may run elsewhere.
+    published: (usize, usize),
+    /// When one of those that rest wants attention, at the earliest.
+    next_wake_up: Option<u64>,
+    /// One of those that rest may have been called before it did.
+    called_going_to_rest: bool,
 }
 
 /// Tells whether a vCPU may run.
@@ -52,25 +60,50 @@ impl<H: AxVCpuHal> Scheduler<H> {
             boots: VecDeque::with_capacity(hypervisor.slots().len()),
             last: None,
             used_turns: 0,
+            published: (0, 0),
+            next_wake_up: None,
+            called_going_to_rest: false,
         }
     }
 
     /// Gives each vCPU its turn, and sleeps while there is none to give. Returns
     /// when the last VM of the machine has stopped.
     pub fn run<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
+        arm_vgic_core::prepare(cpu.ich());
         while !hypervisor.is_over() {
             self.attend(hypervisor, cpu);
-            match self.queue.take_next(cpu.now_ticks(), |vcpu| may_run(vcpu)) {
-                Some((index, waited)) => self.take_turn(hypervisor, cpu, index, waited),
+            let now = cpu.now_ticks();
+            match self.queue.take_next(now, |vcpu| may_run(vcpu)) {
+                Some((index, waited)) => self.take_turn(hypervisor, cpu, index, now, waited),
                 None => self.idle(hypervisor, cpu),
             }
         }
     }
 
     /// Looks around between two turns.
+    #[inline]
     fn attend<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &C) {
-        hypervisor.cpus().take_call(cpu.id());
-        while let Some(message) = hypervisor.receive(cpu.id()) {
+        let now = cpu.glance_at_ticks();
+        let is_called = hypervisor.cpus().take_call(cpu.id());
+        if is_called {
+            self.receive(hypervisor, cpu.id());
+        }
+        if hypervisor.serves_console(cpu.id()) && hypervisor.console().wants_attention() {
+            monitor::attend(hypervisor);
+        }
+        let is_due = self.next_wake_up.is_some_and(|at| at <= now);
+        if is_called || is_due || self.called_going_to_rest {
+            self.attend_vcpus(hypervisor, now);
+        }
+        if !self.boots.is_empty() {
+            self.boot_vms(hypervisor, cpu);
+        }
+        self.balance(hypervisor, cpu.id());
+    }
+
+    /// Takes what was sent to this CPU; who sent it has called.
+    fn receive(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
+        while let Some(message) = hypervisor.receive(here) {
             match message {
                 Message::Arrival(vcpu) => self.queue.arrive(vcpu),
                 Message::Boot(vm) => {
@@ -79,12 +112,6 @@ impl<H: AxVCpuHal> Scheduler<H> {
                 }
             }
         }
-        if hypervisor.serves_console(cpu.id()) && hypervisor.console().wants_attention() {
-            monitor::attend(hypervisor);
-        }
-        self.attend_vcpus(hypervisor, cpu);
-        self.boot_vms(hypervisor, cpu);
-        self.balance(hypervisor, cpu.id());
     }
 
     /// Runs one vCPU until its turn is over, or the CPU has to look around.
@@ -97,9 +124,9 @@ impl<H: AxVCpuHal> Scheduler<H> {
         hypervisor: &Hypervisor<H>,
         cpu: &mut C,
         index: usize,
+        began: u64,
         waited: u64,
     ) {
-        let began = cpu.now_ticks();
         let end = self.end_of_turn(hypervisor, cpu.id(), began);
         let alone = self.boots.is_empty() && !hypervisor.cpus().is_shared(cpu.id());
         let Some(vcpu) = self.queue.get_mut(index) else {
@@ -112,7 +139,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         let who = (vcpu.vm().id(), vcpu.id());
         vcpu.begin_turn(began, waited, alone);
         vcpu.set_turn_end(end);
-        vcpu.mailbox().set_doing(Doing::Running);
+        vcpu.mailbox().begin(Doing::Running);
         vcpu.expire(began);
         cpu.set_deadline(vcpu.deadline(began));
         if self.last.replace(who) != Some(who) {
@@ -122,8 +149,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         }
         hypervisor.cpus().note_running(cpu.id(), Some(who));
         let outcome = run_loaded(cpu, vcpu).expect("a vCPU that is not loaded can be");
-        hypervisor.cpus().note_running(cpu.id(), None);
-        vcpu.mailbox().set_doing(Doing::Ready);
+        vcpu.mailbox().end(Doing::Running);
         let now = cpu.now_ticks();
         vcpu.vm().leave(now);
         vcpu.time().end_turn(now - began);
@@ -143,16 +169,16 @@ impl<H: AxVCpuHal> Scheduler<H> {
         let Some(vcpu) = self.queue.get_mut(index) else {
             return;
         };
-        let (vm, id) = (vcpu.vm().clone(), vcpu.id());
+        let id = vcpu.id();
         if let Outcome::Fault(fault) = outcome {
             hypervisor.report_fault(vcpu, fault);
-            vm.request_stop(StopReason::Fault, Some(id));
+            vcpu.vm().request_stop(StopReason::Fault, Some(id));
         }
         // Not before the vCPU has left the CPU: from now on others may start it.
         if outcome == Outcome::Off {
-            vm.cpu_off(id);
+            vcpu.vm().cpu_off(id);
         }
-        let outcome = if vm.is_stopping() {
+        let outcome = if vcpu.vm().is_stopping() {
             Outcome::Off
         } else {
             outcome
@@ -162,17 +188,17 @@ impl<H: AxVCpuHal> Scheduler<H> {
             vcpu.update_physical_timer(now);
         }
         match outcome {
-            Outcome::Block if !vcpu.is_deliverable() => {
-                self.block(index, now);
+            Outcome::Block if !vcpu.left_with_interrupt() => {
+                self.put_to_rest(index, Rest::Blocked, now);
             }
             Outcome::Resume | Outcome::Attend | Outcome::Yield | Outcome::Block => {
-                let end = self.queue.turn_end(|vcpu| may_run(vcpu));
-                let is_used_up = end.is_some_and(|end| end <= now);
+                let is_used_up = self.queue.turn_end().is_some_and(|end| end <= now);
                 self.used_turns = self.used_turns.saturating_add(is_used_up.into());
                 let gives_up = outcome == Outcome::Yield;
                 self.queue.put_back(index, now, is_used_up || gives_up);
             }
             Outcome::Off | Outcome::Fault(_) => {
+                let vm = Arc::clone(vcpu.vm());
                 self.turn_off(hypervisor, index, now);
                 hypervisor.park(&vm, id);
             }
@@ -183,14 +209,14 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// end, if somebody waits for that, or to look after somebody who rests.
     fn end_of_turn(&self, hypervisor: &Hypervisor<H>, cpu: PcpuId, now: u64) -> Option<u64> {
         let slice = match self.boots.is_empty() {
-            true => self.queue.turn_end(|vcpu| may_run(vcpu)),
+            true => self.queue.turn_end(),
             false => Some(now + hypervisor.slice_ticks()),
         };
         let console = hypervisor
             .serves_console(cpu)
             .then(|| hypervisor.console().deadline())
             .flatten();
-        earliest(earliest(slice, console), self.deadline_of_resting())
+        earliest(earliest(slice, console), self.next_wake_up)
     }
 
     /// Goes on starting VMs, for a while if there are vCPUs to run.
@@ -214,8 +240,10 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// Sleeps until an interrupt or the next deadline.
     fn idle<C: Cpu<Hal = H>>(&self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
         let cpus = hypervisor.cpus();
+        cpus.note_running(cpu.id(), None);
         cpus.offer(cpu.id());
-        if self.boots.is_empty() && !cpus.is_called(cpu.id()) && !self.is_anybody_called() {
+        let is_free = self.boots.is_empty() && !self.called_going_to_rest;
+        if is_free && !cpus.is_called(cpu.id()) {
             cpu.set_deadline(self.end_of_turn(hypervisor, cpu.id(), cpu.now_ticks()));
             cpu.wait_for_interrupt();
             // A few at a time: none may keep the vCPUs that are here from waking up.

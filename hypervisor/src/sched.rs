@@ -7,6 +7,7 @@
 mod cpu_set;
 mod cpus;
 mod inbox;
+mod index_set;
 mod placement;
 mod queue;
 mod share;

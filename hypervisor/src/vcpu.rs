@@ -18,6 +18,7 @@ use crate::telemetry::{Moment, Recorder};
 use crate::vm::Vm;
 use crate::vm::bus::WindowHint;
 use crate::vm::mailbox::VcpuMailbox;
+use crate::vm::memory::Notice;
 use crate::vm::power::Start;
 use crate::vm::time;
 use crate::vm::vgic::Vgic;
@@ -53,11 +54,13 @@ fn pass_on<C: Cpu>(vm: &Vm, cpu: &mut C, folded: Folded, withdrawn: Option<IntId
     }
 }
 
-/// What follows once the list registers have been taken back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AfterFold {
-    Nothing,
-    Save,
+/// How the interrupts of a vCPU were when it left the CPU.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    /// One was there for the guest.
+    deliverable: bool,
+    /// That of the virtual timer was on its way.
+    timer_in_flight: bool,
 }
 
 /// A vCPU.
@@ -82,8 +85,11 @@ pub struct Vcpu<H: AxVCpuHal> {
     turn_end: Option<u64>,
     /// What it had waited for the CPU when it was started.
     stolen_before: u64,
+    /// Where the guest reads for how long it had to wait.
+    stolen_time: Notice,
     /// When it wants attention while it rests.
     wakes_at: Option<u64>,
+    left: Left,
 }
 
 impl<H: AxVCpuHal> Vcpu<H> {
@@ -117,6 +123,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
             id_registers: (*facts.id_registers).clone(),
             x0: 0,
         })?;
+        let stolen_time = time::stolen_time(vm.ram(), id).expect("every vCPU has a structure");
         Ok(Box::new(Self {
             arch,
             physical_timer: PhysicalTimer::default(),
@@ -129,7 +136,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
             id,
             turn_end: None,
             stolen_before: 0,
+            stolen_time,
             wakes_at: None,
+            left: Left::default(),
         }))
     }
 
@@ -203,11 +212,20 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// # Errors
     /// [`VcpuError`] if it is not loaded.
     pub fn unload<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) -> Result<(), VcpuError> {
-        self.take_back(cpu, AfterFold::Save);
-        let (vm, id) = (&self.vm, self.id);
-        let in_flight = vm.with_vgic(Some(id), |vgic| {
-            (vgic.link(id, layout::TIMER.virt), Kicks::NONE)
-        });
+        let Self { arch, vm, id, .. } = self;
+        let id = *id;
+        let mut vgic = vm.vgic();
+        let folded = vgic.save(id, cpu.ich());
+        let withdrawn = withdraw_timer(arch, &mut vgic, id);
+        let in_flight = vgic.link(id, layout::TIMER.virt);
+        self.left = Left {
+            deliverable: vgic.deliverable(id),
+            timer_in_flight: in_flight.is_some(),
+        };
+        drop(vgic);
+        if withdrawn.is_some() || !folded.is_quiet() {
+            pass_on(vm, cpu, folded, withdrawn);
+        }
         self.arch.unbind()?;
         // The next vCPU's timer must be able to signal.
         if let Some(physical) = in_flight {
@@ -263,27 +281,17 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// vCPU looks at its own state there. They are filled again before it goes on.
     #[inline]
     pub fn fold_interrupts<C: Cpu<Hal = H>>(&mut self, cpu: &mut C) {
-        self.take_back(cpu, AfterFold::Nothing);
-        // To be taken by this CPU, which need not be told.
-        let _ = self.mailbox().call();
-    }
-
-    fn take_back<C: Cpu<Hal = H>>(&mut self, cpu: &mut C, then: AfterFold) {
         let Self { arch, vm, id, .. } = self;
         let id = *id;
         let mut vgic = vm.vgic();
-        let folded = match then {
-            AfterFold::Save => vgic.save(id, cpu.ich()),
-            AfterFold::Nothing => {
-                let folded = vgic.fold(id, cpu.ich());
-                let high = is_asserted(arch.virtual_timer());
-                vgic.show_linked_source(id, layout::TIMER.virt, high);
-                folded
-            }
-        };
+        let folded = vgic.fold(id, cpu.ich());
+        let high = is_asserted(arch.virtual_timer());
+        vgic.show_linked_source(id, layout::TIMER.virt, high);
         let withdrawn = withdraw_timer(arch, &mut vgic, id);
         drop(vgic);
         pass_on(vm, cpu, folded, withdrawn);
+        // To be taken by this CPU, which need not be told.
+        let _ = self.mailbox().call();
     }
 
     /// Sends an SGI as a write of `value` to `register` asks for.
@@ -340,12 +348,18 @@ impl<H: AxVCpuHal> Vcpu<H> {
     }
 
     /// Drives the physical timer's interrupt line to its present level.
+    #[inline]
     pub fn update_physical_timer(&mut self, now: u64) {
-        let id = self.id;
         let asserted = self.physical_timer.is_asserted(now);
-        if core::mem::replace(&mut self.physical_line, asserted) == asserted {
-            return;
+        if asserted != self.physical_line {
+            self.drive_physical_timer(asserted);
         }
+    }
+
+    #[inline(never)]
+    fn drive_physical_timer(&mut self, asserted: bool) {
+        self.physical_line = asserted;
+        let id = self.id;
         self.vm.with_vgic(Some(id), |vgic| {
             ((), vgic.set_ppi_level(id, layout::TIMER.phys, asserted))
         });
@@ -389,8 +403,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     fn publish_stolen(&self, stolen: u64) {
         let ticks = stolen.saturating_sub(self.stolen_before);
         let nanos = time::nanos(ticks, self.vm.ticks_per_second());
-        // The VM was built with the structures.
-        let _ = time::publish_stolen(self.vm.ram(), self.id, nanos);
+        self.vm.ram().publish(self.stolen_time, nanos);
     }
 
     /// Returns when the hypervisor must act although this vCPU is loaded: at the
@@ -404,7 +417,16 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// Notes when the vCPU, which rests, wants attention even if nobody calls it:
     /// nothing that this depends on changes without a call.
     pub fn note_wake_up(&mut self, rest: Rest, now: u64) {
-        self.wakes_at = self.deadline_resting(rest, now);
+        let in_flight = self.virtual_timer_in_flight();
+        self.wakes_at = self.deadline_resting(rest, now, in_flight);
+    }
+
+    /// Does the same when the vCPU, which has just left the CPU, goes to rest.
+    /// Returns when it wants attention.
+    #[inline]
+    pub fn begin_rest(&mut self, rest: Rest, now: u64) -> Option<u64> {
+        self.wakes_at = self.deadline_resting(rest, now, self.left.timer_in_flight);
+        self.wakes_at
     }
 
     /// Returns when the vCPU, which rests, wants attention.
@@ -416,14 +438,18 @@ impl<H: AxVCpuHal> Vcpu<H> {
 
     /// One that is blocked is woken by its timers; one that is off may still have
     /// given a device an alarm. For a paused VM time stands still.
-    fn deadline_resting(&self, rest: Rest, now: u64) -> Option<u64> {
+    #[inline]
+    fn deadline_resting(&self, rest: Rest, now: u64, in_flight: bool) -> Option<u64> {
         if self.vm.is_paused() {
             return None;
         }
         if rest == Rest::Off {
             return self.alarm;
         }
-        let timers = earliest(self.virtual_deadline(), self.physical_timer.deadline(now));
+        let timers = earliest(
+            self.virtual_deadline(in_flight),
+            self.physical_timer.deadline(now),
+        );
         earliest(timers, self.alarm)
     }
 
@@ -431,7 +457,8 @@ impl<H: AxVCpuHal> Vcpu<H> {
     /// attention.
     pub fn expire_resting(&mut self, rest: Rest, now: u64) {
         if rest == Rest::Blocked {
-            if self.virtual_deadline().is_some_and(|at| at <= now) {
+            let in_flight = self.virtual_timer_in_flight();
+            if self.virtual_deadline(in_flight).is_some_and(|at| at <= now) {
                 self.virtual_timer_fired();
             }
             self.update_physical_timer(now);
@@ -453,12 +480,21 @@ impl<H: AxVCpuHal> Vcpu<H> {
 
     /// Returns when the virtual timer of a vCPU that is not loaded expires,
     /// unless its interrupt is on its way already.
-    fn virtual_deadline(&self) -> Option<u64> {
+    #[inline]
+    fn virtual_deadline(&self, in_flight: bool) -> Option<u64> {
         let TimerState { ctl, cval } = self.arch.virtual_timer();
         let runs = ctl & (TimerState::ENABLE | TimerState::IMASK) == TimerState::ENABLE;
         runs.then(|| cval.checked_add(self.vm.counter_offset()))
             .flatten()
-            .filter(|_| !self.virtual_timer_in_flight())
+            .filter(|_| !in_flight)
+    }
+
+    /// Tells whether an interrupt was there for the guest when the vCPU left the CPU;
+    /// for what has come since it has been called.
+    #[inline]
+    #[must_use]
+    pub const fn left_with_interrupt(&self) -> bool {
+        self.left.deliverable
     }
 
     /// Tells whether an interrupt waits that would be signalled to the guest.
@@ -480,6 +516,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
 }
 
 /// Returns the earlier of two deadlines.
+#[inline]
 #[must_use]
 pub fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     match (one, other) {

@@ -457,8 +457,8 @@ impl Vm {
 
     /// Returns how fast the system counter counts.
     #[must_use]
-    pub fn ticks_per_second(&self) -> u64 {
-        self.machine.ticks_per_second()
+    pub const fn ticks_per_second(&self) -> u64 {
+        self.clock.ticks_per_second()
     }
 
     /// Returns CNTVOFF_EL2 for a turn that begins.

@@ -18,7 +18,7 @@ use aarch64_cpu::registers::{
 use crate::controls;
 use crate::{
     AxPerCpuHal, AxVCpuHal, CpuFeatures, DebugRegisters, El2Register, GuestSystemRegisters,
-    LiveRegister, PauthKeys, RawExit, Syndrome, TimerState, TrapFrame,
+    LiveRegister, PauthKey, PauthKeys, RawExit, Syndrome, TimerState, TrapFrame,
 };
 
 mod fp;
@@ -205,66 +205,61 @@ fn allow_walks(registers: &GuestSystemRegisters) {
 
 fn load_controls(registers: &GuestSystemRegisters) {
     let controls = &registers.controls;
-    VMPIDR_EL2.set(controls.vmpidr);
-    registers::vpidr_el2::set(controls.vpidr);
+    let (vmpidr, vpidr) = (controls.vmpidr, controls.vpidr);
+    VMPIDR_EL2.set(vmpidr);
+    registers::vpidr_el2::set(vpidr);
     CNTVOFF_EL2.set(controls.cntvoff);
-    VTCR_EL2.set(controls.vtcr);
-    VTTBR_EL2.set(controls.vttbr);
+    let (vtcr, vttbr) = (controls.vtcr, controls.vttbr);
+    VTCR_EL2.set(vtcr);
+    VTTBR_EL2.set(vttbr);
     if registers.features.contains(CpuFeatures::HCRX) {
         registers::hcrx_el2::set(controls.hcrx);
     }
     HCR_EL2.set(controls.hcr);
 }
 
+/// Passes to `$do` the registers that both ways treat alike, two neighbours at a
+/// time: one instruction moves two of them between registers and memory.
+macro_rules! el1_pairs {
+    ($do:ident, $registers:ident) => {
+        $do!($registers, sp_el0 SP_EL0, sp_el1 SP_EL1);
+        $do!($registers, elr_el1 ELR_EL1, spsr_el1 SPSR_EL1);
+        $do!($registers, ttbr0_el1 TTBR0_EL1, ttbr1_el1 TTBR1_EL1);
+        $do!($registers, esr_el1 ESR_EL1, far_el1 FAR_EL1);
+        $do!($registers, afsr0_el1 AFSR0_EL1, afsr1_el1 AFSR1_EL1);
+        $do!($registers, mair_el1 MAIR_EL1, amair_el1 AMAIR_EL1);
+        $do!($registers, vbar_el1 VBAR_EL1, contextidr_el1 CONTEXTIDR_EL1);
+        $do!($registers, tpidr_el0 TPIDR_EL0, tpidrro_el0 TPIDRRO_EL0);
+        $do!($registers, tpidr_el1 TPIDR_EL1, par_el1 PAR_EL1);
+        $do!($registers, csselr_el1 CSSELR_EL1, cntkctl_el1 CNTKCTL_EL1);
+    };
+}
+
+macro_rules! load_pair {
+    ($from:ident, $one:ident $ONE:ident, $other:ident $OTHER:ident) => {
+        let (one, other) = ($from.$one, $from.$other);
+        $ONE.set(one);
+        $OTHER.set(other);
+    };
+}
+
+macro_rules! save_pair {
+    ($to:ident, $one:ident $ONE:ident, $other:ident $OTHER:ident) => {
+        let (one, other) = ($ONE.get(), $OTHER.get());
+        ($to.$one, $to.$other) = (one, other);
+    };
+}
+
 /// Loads all but SCTLR_EL1 and TCR_EL1, which [`allow_walks`] loads.
 fn load_el1(registers: &GuestSystemRegisters) {
-    SP_EL0.set(registers.sp_el0);
-    SP_EL1.set(registers.sp_el1);
-    ELR_EL1.set(registers.elr_el1);
-    SPSR_EL1.set(registers.spsr_el1);
+    el1_pairs!(load_pair, registers);
     CPACR_EL1.set(registers.cpacr_el1);
-    TTBR0_EL1.set(registers.ttbr0_el1);
-    TTBR1_EL1.set(registers.ttbr1_el1);
-    ESR_EL1.set(registers.esr_el1);
-    FAR_EL1.set(registers.far_el1);
-    AFSR0_EL1.set(registers.afsr0_el1);
-    AFSR1_EL1.set(registers.afsr1_el1);
-    MAIR_EL1.set(registers.mair_el1);
-    AMAIR_EL1.set(registers.amair_el1);
-    VBAR_EL1.set(registers.vbar_el1);
-    CONTEXTIDR_EL1.set(registers.contextidr_el1);
-    TPIDR_EL0.set(registers.tpidr_el0);
-    TPIDRRO_EL0.set(registers.tpidrro_el0);
-    TPIDR_EL1.set(registers.tpidr_el1);
-    PAR_EL1.set(registers.par_el1);
-    CSSELR_EL1.set(registers.csselr_el1);
-    CNTKCTL_EL1.set(registers.cntkctl_el1);
 }
 
 fn save_el1(registers: &mut GuestSystemRegisters) {
-    registers.sp_el0 = SP_EL0.get();
-    registers.sp_el1 = SP_EL1.get();
-    registers.elr_el1 = ELR_EL1.get();
-    registers.spsr_el1 = SPSR_EL1.get();
-    registers.sctlr_el1 = SCTLR_EL1.get();
-    registers.cpacr_el1 = CPACR_EL1.get();
-    registers.ttbr0_el1 = TTBR0_EL1.get();
-    registers.ttbr1_el1 = TTBR1_EL1.get();
+    el1_pairs!(save_pair, registers);
+    save_pair!(registers, sctlr_el1 SCTLR_EL1, cpacr_el1 CPACR_EL1);
     registers.tcr_el1 = TCR_EL1.get();
-    registers.esr_el1 = ESR_EL1.get();
-    registers.far_el1 = FAR_EL1.get();
-    registers.afsr0_el1 = AFSR0_EL1.get();
-    registers.afsr1_el1 = AFSR1_EL1.get();
-    registers.mair_el1 = MAIR_EL1.get();
-    registers.amair_el1 = AMAIR_EL1.get();
-    registers.vbar_el1 = VBAR_EL1.get();
-    registers.contextidr_el1 = CONTEXTIDR_EL1.get();
-    registers.tpidr_el0 = TPIDR_EL0.get();
-    registers.tpidrro_el0 = TPIDRRO_EL0.get();
-    registers.tpidr_el1 = TPIDR_EL1.get();
-    registers.par_el1 = PAR_EL1.get();
-    registers.csselr_el1 = CSSELR_EL1.get();
-    registers.cntkctl_el1 = CNTKCTL_EL1.get();
 }
 
 fn load_optional(registers: &GuestSystemRegisters) {
@@ -287,8 +282,8 @@ fn load_optional(registers: &GuestSystemRegisters) {
 fn save_optional(registers: &mut GuestSystemRegisters) {
     let features = registers.features;
     if features.contains(CpuFeatures::SCXTNUM) {
-        registers.scxtnum_el0 = registers::scxtnum_el0::get();
-        registers.scxtnum_el1 = registers::scxtnum_el1::get();
+        let (el0, el1) = (registers::scxtnum_el0::get(), registers::scxtnum_el1::get());
+        (registers.scxtnum_el0, registers.scxtnum_el1) = (el0, el1);
     }
     if features.contains(CpuFeatures::SME) {
         registers.tpidr2_el0 = registers::tpidr2_el0::get();
@@ -315,16 +310,31 @@ fn load_pauth(keys: &PauthKeys) {
 }
 
 fn save_pauth(keys: &mut PauthKeys) {
-    keys.apia.low = registers::apiakeylo_el1::get();
-    keys.apia.high = registers::apiakeyhi_el1::get();
-    keys.apib.low = registers::apibkeylo_el1::get();
-    keys.apib.high = registers::apibkeyhi_el1::get();
-    keys.apda.low = registers::apdakeylo_el1::get();
-    keys.apda.high = registers::apdakeyhi_el1::get();
-    keys.apdb.low = registers::apdbkeylo_el1::get();
-    keys.apdb.high = registers::apdbkeyhi_el1::get();
-    keys.apga.low = registers::apgakeylo_el1::get();
-    keys.apga.high = registers::apgakeyhi_el1::get();
+    let (low, high) = (
+        registers::apiakeylo_el1::get(),
+        registers::apiakeyhi_el1::get(),
+    );
+    keys.apia = PauthKey { low, high };
+    let (low, high) = (
+        registers::apibkeylo_el1::get(),
+        registers::apibkeyhi_el1::get(),
+    );
+    keys.apib = PauthKey { low, high };
+    let (low, high) = (
+        registers::apdakeylo_el1::get(),
+        registers::apdakeyhi_el1::get(),
+    );
+    keys.apda = PauthKey { low, high };
+    let (low, high) = (
+        registers::apdbkeylo_el1::get(),
+        registers::apdbkeyhi_el1::get(),
+    );
+    keys.apdb = PauthKey { low, high };
+    let (low, high) = (
+        registers::apgakeylo_el1::get(),
+        registers::apgakeyhi_el1::get(),
+    );
+    keys.apga = PauthKey { low, high };
 }
 
 impl AxPerCpuHal for El2 {

@@ -30,7 +30,7 @@ pub(crate) struct CpuInterface {
     pub(crate) listed: u16,
     /// The list registers that may not be empty.
     pub(crate) occupied: u16,
-    /// What is in the list registers as last written or read.
+    /// What is in those of `occupied` as last written or read.
     pub(crate) lrs: [ListRegister; MAX_LRS],
     /// The list register that an SGI or PPI was put into last.
     pub(crate) slots: [u8; 32],
@@ -79,9 +79,21 @@ impl CpuInterface {
     }
 }
 
+/// Empties the list registers of a CPU, which hold anything after its reset, and
+/// disables its virtual CPU interface: once before a vCPU is first
+/// [`load`](Controller::load)ed there.
+pub fn prepare(ich: &mut impl IchRegs) {
+    ich.write_hcr(0);
+    for n in 0..ich.lr_count().clamp(1, MAX_LRS) {
+        ich.write_lr(n, ListRegister::EMPTY);
+    }
+}
+
 impl Controller {
     /// Puts the state of `vcpu` into the CPU that it is to run on, list
-    /// registers included, and enables the virtual CPU interface.
+    /// registers included, and enables the virtual CPU interface. The list registers
+    /// must be empty, as [`prepare`] and [`save`](Self::save) leave them.
+    #[inline]
     pub fn load(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) {
         let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
             return;
@@ -107,17 +119,17 @@ impl Controller {
             ich.write_ap0r(n, *ap0r);
             ich.write_ap1r(n, *ap1r);
         }
-        // Somebody else's entries may still lie in the list registers.
-        interface.lrs = [ListRegister::EMPTY; MAX_LRS];
         interface.listed = 0;
-        interface.occupied = u16::MAX >> (MAX_LRS - lr_count);
+        interface.occupied = 0;
         interface.hcr = 0;
         self.flush(vcpu, ich);
     }
 
-    /// Takes the state of `vcpu` out of the CPU that it ran on and disables the
-    /// virtual CPU interface there: of a vCPU that is not loaded there is nothing
-    /// to take, but nothing is signalled afterwards either way.
+    /// Takes the state of `vcpu` out of the CPU that it ran on, whose list registers
+    /// are empty afterwards, and disables the virtual CPU interface there: of a vCPU
+    /// that is not loaded there is nothing to take, but nothing is signalled
+    /// afterwards either way.
+    #[inline]
     pub fn save(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Folded {
         let folded = self.fold(vcpu, ich);
         if let Some(one) = self.vcpus.get_mut(vcpu.index())
@@ -133,6 +145,11 @@ impl Controller {
             for (n, (ap0r, ap1r)) in aprs.enumerate() {
                 *ap0r = ich.read_ap0r(n);
                 *ap1r = ich.read_ap1r(n);
+            }
+            let mut rest = core::mem::take(&mut interface.occupied);
+            while rest != 0 {
+                ich.write_lr(rest.trailing_zeros() as usize, ListRegister::EMPTY);
+                rest &= rest - 1;
             }
         }
         ich.write_hcr(0);

@@ -37,12 +37,11 @@ pub struct FakeIch {
 
 impl FakeIch {
     /// Returns an interface with this many list registers (1 to 16), 5 bits of
-    /// priority and a trap for ICC_DIR_EL1.
+    /// priority and a trap for ICC_DIR_EL1, [`prepare`](crate::prepare)d for use.
     #[must_use]
     pub fn new(lr_count: usize) -> Self {
         Self {
-            // A CPU says nothing about list registers at reset.
-            lrs: alloc::vec![ListRegister::new(5, 0, true).pending(); lr_count.clamp(1, 16)],
+            lrs: alloc::vec![ListRegister::EMPTY; lr_count.clamp(1, 16)],
             hcr: 0,
             vmcr: 0,
             aprs: [[0; 4]; 2],
@@ -52,6 +51,13 @@ impl FakeIch {
             deactivated: Vec::new(),
             lr_writes: 0,
         }
+    }
+
+    /// Fills the list registers as they may be after a CPU's reset: with anything.
+    #[must_use]
+    pub fn after_reset(mut self) -> Self {
+        self.lrs.fill(ListRegister::new(5, 0, true).pending());
+        self
     }
 
     /// Sets the number of priority and preemption bits, 5 to 7.

@@ -54,6 +54,7 @@ mod spi_setup;
 
 pub use bank::set_bits;
 pub use controller::{Controller, MAX_SPIS, ShapeError};
+pub use cpu_interface::prepare;
 #[cfg(any(test, feature = "fakes"))]
 pub use fakes::{FakeIch, Group};
 pub use fold::Folded;

@@ -118,7 +118,8 @@ mod tests {
         fn new(lr_count: usize) -> Self {
             let mut controller = Controller::new(1, 0).expect("a good shape");
             let _ = controller.enable_groups(false, true);
-            let mut ich = FakeIch::new(lr_count);
+            let mut ich = FakeIch::new(lr_count).after_reset();
+            crate::prepare(&mut ich);
             controller.load(VCPU, &mut ich);
             ich.open();
             let mut machine = Self { controller, ich };

@@ -57,8 +57,7 @@ impl FakeGich {
     #[must_use]
     pub fn new(lr_count: usize) -> Self {
         Self {
-            // A CPU says nothing about list registers at reset.
-            lrs: alloc::vec![lr::PENDING | 5; lr_count.clamp(1, 64)],
+            lrs: alloc::vec![0; lr_count.clamp(1, 64)],
             hcr: 0,
             vmcr: 0,
             apr: 0,

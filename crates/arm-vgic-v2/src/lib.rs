@@ -33,7 +33,7 @@ mod vgic;
 
 pub use arm_vgic_core::{
     Controller, Folded, IchRegs, InterruptView, Kicks, KicksIter, ListRegister, MAX_SPIS,
-    ShapeError,
+    ShapeError, prepare,
 };
 #[cfg(target_os = "none")]
 pub use el2::El2Gich;

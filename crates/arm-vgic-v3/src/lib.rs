@@ -35,7 +35,7 @@ mod vgic;
 
 pub use arm_vgic_core::{
     Controller, Folded, IchRegs, InterruptView, Kicks, KicksIter, ListRegister, MAX_SPIS,
-    MAX_VCPUS, ShapeError,
+    MAX_VCPUS, ShapeError, prepare,
 };
 #[cfg(feature = "fakes")]
 pub use arm_vgic_core::{FakeIch, Group};

@@ -18,7 +18,7 @@
 
 use std::error::Error;
 
-use arm_vgic_v3::{FakeIch, Frame, Group, Kicks, Vgic, VgicConfig};
+use arm_vgic_v3::{FakeIch, Frame, Group, Kicks, Vgic, VgicConfig, prepare};
 use vm_contract::{IntId, VcpuId, Width};
 
 /// The vCPU, and its affinity as MPIDR_EL1 shows it.
@@ -59,6 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let kicks = vgic.write(VCPU, distributor, offset, Width::Word, value)?;
         assert_eq!(kicks, Kicks::NONE, "nothing is pending yet");
     }
+    // Once for each CPU.
+    prepare(&mut cpu);
     vgic.load(VCPU, &mut cpu);
     cpu.open();
     // The vGIC learns at the next fold what the guest did to its CPU interface.

@@ -20,12 +20,13 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// Sends vCPUs that wait here to CPUs where they need not, or not as long.
     #[inline]
     pub(super) fn balance(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
-        let (cpus, load) = (hypervisor.cpus(), self.load());
-        if load < 2 || cpus.len() < 2 {
-            cpus.publish_load(here, load, 0);
+        if hypervisor.cpus().len() < 2 {
             return;
         }
         self.publish(hypervisor, here);
+        if self.load() < 2 {
+            return;
+        }
         while let Some((index, target)) = self.find_move(hypervisor, here) {
             self.send_away(hypervisor, index, target);
             self.publish(hypervisor, here);
@@ -34,7 +35,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
 
     /// Returns how many vCPUs want this CPU.
     fn load(&self) -> usize {
-        self.queue.load(|vcpu| may_run(vcpu))
+        self.queue.ready_count(|vcpu| may_run(vcpu))
     }
 
     /// Returns those that wait for this CPU.
@@ -42,13 +43,17 @@ impl<H: AxVCpuHal> Scheduler<H> {
         self.queue.waiting(|vcpu| may_run(vcpu))
     }
 
-    fn publish(&self, hypervisor: &Hypervisor<H>, here: PcpuId) {
-        let movable = if self.has_spare() {
+    fn publish(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
+        let load = self.load();
+        let movable = if load > 1 && self.has_spare() {
             self.movable().count()
         } else {
             0
         };
-        hypervisor.cpus().publish_load(here, self.load(), movable);
+        if self.published != (load, movable) {
+            self.published = (load, movable);
+            hypervisor.cpus().publish_load(here, load, movable);
+        }
     }
 
     /// Tells whether somebody remains to be run here if one of those that wait

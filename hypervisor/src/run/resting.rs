@@ -6,10 +6,9 @@ use alloc::sync::Arc;
 use arm_vcpu::AxVCpuHal;
 
 use super::Scheduler;
-use crate::cpu::Cpu;
 use crate::machine::Hypervisor;
 use crate::sched::Rest;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Vcpu, earliest};
 use crate::vm::mailbox::Doing;
 use crate::vm::power::Start;
 
@@ -65,8 +64,8 @@ fn look_closely<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, rest: Rest, now: u64) -> Next 
 impl<H: AxVCpuHal> Scheduler<H> {
     /// Looks at every vCPU: those that rest may have something to do, and those of
     /// a VM that stops have to be parked.
-    pub(super) fn attend_vcpus<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &C) {
-        let now = cpu.now_ticks();
+    pub(super) fn attend_vcpus(&mut self, hypervisor: &Hypervisor<H>, now: u64) {
+        self.called_going_to_rest = false;
         let mut index = 0;
         while index < self.queue.len() {
             // Whoever leaves is replaced by one that has not been looked at.
@@ -74,6 +73,9 @@ impl<H: AxVCpuHal> Scheduler<H> {
                 index += 1;
             }
         }
+        let resting = (0..self.queue.len()).filter(|index| self.queue.rest(*index).is_some());
+        let wake_ups = resting.filter_map(|index| self.queue.get(index)?.wakes_at());
+        self.next_wake_up = wake_ups.min();
     }
 
     /// Looks at number `index`; `false` if it has left.
@@ -96,12 +98,12 @@ impl<H: AxVCpuHal> Scheduler<H> {
         match next {
             Next::Stay => {}
             Next::Wake => {
-                vcpu.mailbox().set_doing(Doing::Ready);
+                vcpu.mailbox().end(Doing::Resting);
                 self.queue.wake(index, now);
             }
             Next::Start(start) => {
                 vcpu.start(start);
-                vcpu.mailbox().set_doing(Doing::Ready);
+                vcpu.mailbox().end(Doing::Resting);
                 let set = vcpu.vm().cpu_set(vcpu.id());
                 hypervisor.cpus().contend(&set);
                 self.queue.wake(index, now);
@@ -123,42 +125,23 @@ impl<H: AxVCpuHal> Scheduler<H> {
         true
     }
 
-    /// Lets a vCPU wait for an interrupt.
-    pub(super) fn block(&mut self, index: usize, now: u64) {
+    /// Lets a vCPU that has just left the CPU, or that was ready, rest.
+    #[inline]
+    pub(super) fn put_to_rest(&mut self, index: usize, rest: Rest, now: u64) {
         if let Some(vcpu) = self.queue.get_mut(index) {
-            vcpu.mailbox().set_doing(Doing::Resting);
-            vcpu.note_wake_up(Rest::Blocked, now);
+            // Who called it before has told nobody.
+            self.called_going_to_rest |= vcpu.mailbox().begin(Doing::Resting);
+            self.next_wake_up = earliest(self.next_wake_up, vcpu.begin_rest(rest, now));
         }
-        self.queue.put_to_rest(index, Rest::Blocked);
+        self.queue.put_to_rest(index, rest);
     }
 
     /// Records that a vCPU, which was on, is off.
     pub(super) fn turn_off(&mut self, hypervisor: &Hypervisor<H>, index: usize, now: u64) {
-        if let Some(vcpu) = self.queue.get_mut(index) {
+        if let Some(vcpu) = self.queue.get(index) {
             let set = vcpu.vm().cpu_set(vcpu.id());
             hypervisor.cpus().withdraw(&set);
-            vcpu.mailbox().set_doing(Doing::Resting);
-            vcpu.note_wake_up(Rest::Off, now);
         }
-        self.queue.put_to_rest(index, Rest::Off);
-    }
-
-    /// Returns when one of those that rest wants attention.
-    pub(super) fn deadline_of_resting(&self) -> Option<u64> {
-        (0..self.queue.len())
-            .filter(|index| self.queue.rest(*index).is_some())
-            .filter_map(|index| self.queue.get(index)?.wakes_at())
-            .min()
-    }
-
-    /// Tells whether one of those that rest was called.
-    pub(super) fn is_anybody_called(&self) -> bool {
-        (0..self.queue.len()).any(|index| {
-            self.queue.rest(index).is_some()
-                && self
-                    .queue
-                    .get(index)
-                    .is_some_and(|vcpu| vcpu.mailbox().called())
-        })
+        self.put_to_rest(index, Rest::Off, now);
     }
 }

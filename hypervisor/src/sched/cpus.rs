@@ -98,9 +98,11 @@ impl Cpus {
 
     /// Takes the call to the main loop of `cpu`. What was changed before it was
     /// made is visible now.
+    #[inline]
     pub fn take_call(&self, cpu: PcpuId) -> bool {
-        self.get(cpu)
-            .is_some_and(|state| state.attention.swap(false, Ordering::AcqRel))
+        self.get(cpu).is_some_and(|state| {
+            state.attention.load(Ordering::Relaxed) && state.attention.swap(false, Ordering::AcqRel)
+        })
     }
 
     /// Counts a vCPU that has been turned on as a contender for each CPU of

@@ -13,6 +13,7 @@
 
 use alloc::vec::Vec;
 
+use super::index_set::IndexSet;
 use super::share::{LEVELS, Share};
 
 /// Into so many parts a slice is divided, one of which whoever runs has left when
@@ -58,6 +59,8 @@ struct Place {
 struct Turn {
     index: usize,
     end: u64,
+    /// Somebody waits for its end.
+    is_awaited: bool,
 }
 
 /// What one vCPU takes along when it moves to another CPU.
@@ -78,6 +81,8 @@ pub struct Moving<T> {
 #[derive(Debug)]
 pub struct RunQueue<T> {
     items: Vec<(Place, T)>,
+    /// The numbers of those that are ready.
+    ready: IndexSet,
     /// By priority: the least virtual time that anybody who is ready has had.
     /// Never falls.
     floors: [u64; LEVELS],
@@ -121,6 +126,7 @@ impl<T> RunQueue<T> {
     pub const fn new(slice_ticks: u64) -> Self {
         Self {
             items: Vec::new(),
+            ready: IndexSet::new(),
             floors: [0; LEVELS],
             slice_ticks,
             turn: None,
@@ -131,6 +137,7 @@ impl<T> RunQueue<T> {
     /// Makes room for `count` altogether.
     pub fn reserve(&mut self, count: usize) {
         self.items.reserve(count.saturating_sub(self.items.len()));
+        self.ready.reserve(count);
     }
 
     /// Returns how many there are. They are numbered from 0 until one leaves.
@@ -170,12 +177,17 @@ impl<T> RunQueue<T> {
         }
     }
 
-    /// Returns how many of those that `may` run are ready or run.
+    /// Returns how many are ready and `may` run.
     #[must_use]
-    pub fn load(&self, may: impl Fn(&T) -> bool) -> usize {
-        let wants =
-            |(place, item): &&(Place, T)| !matches!(place.state, State::Resting(_)) && may(item);
-        self.items.iter().filter(wants).count()
+    pub fn ready_count(&self, may: impl Fn(&T) -> bool) -> usize {
+        self.ready_to_run(&may).count()
+    }
+
+    /// Returns the numbers of those that are ready and `may` run.
+    #[inline]
+    fn ready_to_run(&self, may: &impl Fn(&T) -> bool) -> impl Iterator<Item = usize> {
+        let may_run = move |index: &usize| self.get(*index).is_some_and(may);
+        self.ready.iter().filter(may_run)
     }
 
     /// Takes one in that comes from another CPU or is new.
@@ -193,6 +205,9 @@ impl<T> RunQueue<T> {
             order,
             arrived: order,
         };
+        if moving.rest.is_none() {
+            self.ready.insert(self.items.len());
+        }
         self.items.push((place, moving.item));
     }
 
@@ -210,6 +225,9 @@ impl<T> RunQueue<T> {
             };
             Turn { index, ..turn }
         });
+        let last_is_ready = self.ready.contains(last);
+        self.ready.set(index, last_is_ready && index != last);
+        self.ready.remove(last);
         let (place, item) = self.items.swap_remove(index);
         let (rest, ready_since) = match place.state {
             State::Resting(rest) => (Some(rest), 0),
@@ -247,6 +265,7 @@ impl<T> RunQueue<T> {
             if before(place.had, least) {
                 place.had = least;
             }
+            self.ready.insert(index);
         }
     }
 
@@ -254,6 +273,7 @@ impl<T> RunQueue<T> {
     pub fn put_to_rest(&mut self, index: usize, rest: Rest) {
         if let Some((place, _)) = self.items.get_mut(index) {
             place.state = State::Resting(rest);
+            self.ready.remove(index);
         }
         if self.turn.is_some_and(|turn| turn.index == index) {
             self.turn = None;
@@ -264,34 +284,27 @@ impl<T> RunQueue<T> {
     /// on the CPU. A turn that is not used up goes on, unless somebody who woke up
     /// a little while ago has more right to the CPU. Returns the number, and for how
     /// long it has been ready.
+    #[inline]
     pub fn take_next(&mut self, now: u64, may: impl Fn(&T) -> bool) -> Option<(usize, u64)> {
-        let ready = |(index, (place, item)): (usize, &(Place, T))| match place.state {
-            State::Ready(_) if may(item) => Some(index),
-            _ => None,
+        let before = self.turn.take();
+        let mut ready = self.ready_to_run(&may);
+        let mut best = ready.next()?;
+        let mut is_awaited = false;
+        for other in ready {
+            is_awaited = true;
+            if self.precedes(other, best) {
+                best = other;
+            }
+        }
+        let goes_on = before.and_then(|turn| self.goes_on(turn, best, now, may));
+        let (index, end) = goes_on.unwrap_or((best, now.wrapping_add(self.slice_ticks)));
+        let turn = Turn {
+            index,
+            end,
+            is_awaited,
         };
-        let best = self
-            .items
-            .iter()
-            .enumerate()
-            .filter_map(ready)
-            .reduce(|best, other| {
-                if self.precedes(other, best) {
-                    other
-                } else {
-                    best
-                }
-            })?;
-        let goes_on = self.turn.and_then(|turn| {
-            let (place, item) = self.items.get(turn.index)?;
-            let is_ready = matches!(place.state, State::Ready(_)) && may(item);
-            let end = self.end_against(best, turn, now)?;
-            (is_ready && before(now, end)).then_some(Turn { end, ..turn })
-        });
-        let turn = goes_on.unwrap_or(Turn {
-            index: best,
-            end: now.wrapping_add(self.slice_ticks),
-        });
         self.turn = Some(turn);
+        self.ready.remove(index);
         let (place, _) = self.items.get_mut(turn.index)?;
         let waited = match place.state {
             State::Ready(since) => now.saturating_sub(since),
@@ -303,14 +316,29 @@ impl<T> RunQueue<T> {
         Some((turn.index, waited))
     }
 
-    /// Returns when the present turn ends, if somebody who `may` run waits for
-    /// that.
+    /// Returns when the present turn ends, if somebody waited for that when it
+    /// began.
+    #[inline]
     #[must_use]
-    pub fn turn_end(&self, may: impl Fn(&T) -> bool) -> Option<u64> {
-        let waits =
-            |(place, item): &(Place, T)| matches!(place.state, State::Ready(_)) && may(item);
-        let turn = self.turn?;
-        self.items.iter().any(waits).then_some(turn.end)
+    pub fn turn_end(&self) -> Option<u64> {
+        self.turn
+            .filter(|turn| turn.is_awaited)
+            .map(|turn| turn.end)
+    }
+
+    /// Returns whose turn goes on at `now` and until when, if `turn` does although
+    /// `best` is ready.
+    fn goes_on(
+        &self,
+        turn: Turn,
+        best: usize,
+        now: u64,
+        may: impl Fn(&T) -> bool,
+    ) -> Option<(usize, u64)> {
+        let (place, item) = self.items.get(turn.index)?;
+        let is_ready = matches!(place.state, State::Ready(_)) && may(item);
+        let end = self.end_against(best, turn, now)?;
+        (is_ready && before(now, end)).then_some((turn.index, end))
     }
 
     /// Charges number `index`, which runs, for `ticks` on the CPU.
@@ -327,6 +355,7 @@ impl<T> RunQueue<T> {
         if let Some((place, _)) = self.items.get_mut(index) {
             place.state = State::Ready(now);
             place.order = order;
+            self.ready.insert(index);
         }
         if ends_turn {
             self.turn = None;
@@ -338,13 +367,10 @@ impl<T> RunQueue<T> {
     /// others.
     pub fn waiting(&self, may: impl Fn(&T) -> bool) -> impl Iterator<Item = (usize, u64)> {
         let in_turn = self.turn.map(|turn| turn.index);
-        self.items
-            .iter()
-            .enumerate()
-            .filter(move |(index, (place, item))| {
-                matches!(place.state, State::Ready(_)) && Some(*index) != in_turn && may(item)
-            })
-            .map(|(index, (place, _))| (index, place.arrived))
+        self.ready.iter().filter_map(move |index| {
+            let (place, item) = self.items.get(index)?;
+            (Some(index) != in_turn && may(item)).then_some((index, place.arrived))
+        })
     }
 
     fn order(&mut self) -> u64 {

@@ -40,8 +40,13 @@ impl Share {
     }
 
     /// Returns for how much `ticks` on the CPU count.
+    #[inline]
     #[must_use]
     pub fn virtual_ticks(self, ticks: u64) -> u64 {
+        // Of a turn, which is short, the product fits.
+        if let Some(scaled) = ticks.checked_mul(MAX_WEIGHT.into()) {
+            return scaled / u64::from(self.weight.max(1));
+        }
         let scaled = u128::from(ticks) * u128::from(MAX_WEIGHT) / u128::from(self.weight);
         u64::try_from(scaled).unwrap_or(u64::MAX >> 1)
     }

@@ -69,7 +69,7 @@ impl Post {
 
     /// The vCPU has its turn on `here`: its guest waits until a letter has come.
     fn run(&self, here: PcpuId) {
-        self.mailbox.set_doing(Doing::Running);
+        self.mailbox.begin(Doing::Running);
         let before = self.read.load(Ordering::Relaxed);
         loop {
             self.look();
@@ -79,7 +79,7 @@ impl Post {
             }
             self.wait(here);
         }
-        self.mailbox.set_doing(Doing::Ready);
+        self.mailbox.end(Doing::Running);
     }
 
     /// The main loop of a CPU.
@@ -104,9 +104,9 @@ impl Post {
                     // It has looked already, as whoever blocks has.
                     _ if self.has_unread() => {}
                     _ => {
-                        self.mailbox.set_doing(Doing::Resting);
-                        self.idle(here, true);
-                        self.mailbox.set_doing(Doing::Ready);
+                        let is_called = self.mailbox.begin(Doing::Resting);
+                        self.idle(here, is_called);
+                        self.mailbox.end(Doing::Resting);
                     }
                 }
             } else {
@@ -115,9 +115,8 @@ impl Post {
         }
     }
 
-    fn idle(&self, here: PcpuId, is_home: bool) {
-        let is_anybody_called = is_home && self.mailbox.called();
-        if !self.cpus.is_called(here) && !is_anybody_called {
+    fn idle(&self, here: PcpuId, called_going_to_rest: bool) {
+        if !self.cpus.is_called(here) && !called_going_to_rest {
             self.wait(here);
         }
     }

@@ -30,6 +30,12 @@ impl SystemClock {
         }
     }
 
+    /// Returns how fast the system counter counts.
+    #[must_use]
+    pub const fn ticks_per_second(&self) -> u64 {
+        self.ticks_per_second
+    }
+
     /// Returns the system counter's value when this clock will show `time`.
     #[must_use]
     pub fn ticks_at(&self, time: Duration) -> u64 {

@@ -21,15 +21,22 @@ const HOME: u32 = 16;
 #[derive(Debug)]
 pub struct VcpuMailbox(AtomicU32);
 
-/// What a vCPU is doing, as far as those must know who call it.
+/// What a vCPU is doing that is not ready, as far as those must know who call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
     /// It waits to be turned on, or for an interrupt.
     Resting,
-    /// It waits for its turn.
-    Ready,
     /// It has its turn.
     Running,
+}
+
+impl Doing {
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Resting => RESTING,
+            Self::Running => RUNNING,
+        }
+    }
 }
 
 /// Who has to be told of a call.
@@ -79,19 +86,17 @@ impl VcpuMailbox {
         self.0.load(Ordering::Acquire) & ATTENTION != 0
     }
 
-    /// Records what the vCPU does from now on. Whether it was called meanwhile
-    /// has to be looked at afterwards.
-    pub fn set_doing(&self, doing: Doing) {
-        let bits = match doing {
-            Doing::Resting => RESTING,
-            Doing::Ready => 0,
-            Doing::Running => RUNNING,
-        };
-        let change = |word: u32| Some(word & !(RUNNING | RESTING) | bits);
-        // It never refuses.
-        let _ = self
-            .0
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+    /// Records what the vCPU, which was ready, does from now on. Tells whether it
+    /// has been called meanwhile.
+    #[inline]
+    pub fn begin(&self, doing: Doing) -> bool {
+        self.0.fetch_or(doing.bit(), Ordering::AcqRel) & ATTENTION != 0
+    }
+
+    /// Records that the vCPU, which was doing that, is ready.
+    #[inline]
+    pub fn end(&self, doing: Doing) {
+        self.0.fetch_and(!doing.bit(), Ordering::AcqRel);
     }
 
     /// Records that the vCPU, which does not run, moves to `home`. It counts as
@@ -129,9 +134,10 @@ mod tests {
         assert_eq!(mailbox.call(), Callee::Nobody, "the second need not");
         assert!(mailbox.take());
         assert!(!mailbox.take());
-        mailbox.set_doing(Doing::Running);
+        mailbox.end(Doing::Resting);
+        assert!(!mailbox.begin(Doing::Running));
         assert_eq!(mailbox.call(), Callee::Guest(home));
-        mailbox.set_doing(Doing::Ready);
+        mailbox.end(Doing::Running);
         assert!(mailbox.called(), "it has not looked yet");
         assert!(mailbox.take());
         assert_eq!(
@@ -140,6 +146,7 @@ mod tests {
             "it looks when its turn comes"
         );
         assert_eq!(mailbox.home(), home);
+        assert!(mailbox.begin(Doing::Resting), "and nobody told its CPU");
     }
 
     #[test]

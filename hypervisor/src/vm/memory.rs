@@ -27,6 +27,14 @@ pub struct Segment {
     pub permissions: Permissions,
 }
 
+/// A doubleword of guest memory, found once to be written often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Which of the segments holds it.
+    segment: usize,
+    offset: usize,
+}
+
 /// All memory of a VM. Shape and backing never change while the VM exists.
 pub struct GuestRam {
     pool: Arc<FramePool>,
@@ -172,23 +180,40 @@ impl GuestRam {
         });
     }
 
-    /// Stores a doubleword, which lies at a multiple of its size, so that a guest
-    /// that reads it sees the old value or the new one.
+    /// Finds the doubleword at `address`, to be [`publish`](Self::publish)ed in.
     ///
     /// # Errors
     /// [`AccessError::OutsideMemory`] unless it is backed, and
-    /// [`AccessError::Misaligned`].
-    pub fn publish(&self, address: GuestPhysAddr, value: u64) -> Result<(), AccessError> {
+    /// [`AccessError::Misaligned`] unless `address` is a multiple of its size.
+    pub fn notice(&self, address: GuestPhysAddr) -> Result<Notice, AccessError> {
         if !usize::from(address).is_multiple_of(size_of::<u64>()) {
             return Err(AccessError::Misaligned);
         }
-        self.check(address, size_of::<u64>(), |_| true)?;
-        self.pieces(address, size_of::<u64>(), |host, _, _| {
+        let holds = |segment: &Segment| {
+            let offset = usize::from(address).checked_sub(segment.start.into())?;
+            (offset < segment.frames.size_bytes).then_some(offset)
+        };
+        let mut found = self.segments.iter().map(holds).enumerate();
+        found
+            .find_map(|(segment, offset)| offset.map(|offset| Notice { segment, offset }))
+            .ok_or(AccessError::OutsideMemory)
+    }
+
+    /// Stores a doubleword so that a guest that reads it sees the old value or the
+    /// new one.
+    #[inline]
+    pub fn publish(&self, notice: Notice, value: u64) {
+        let Some(segment) = self.segments.get(notice.segment) else {
+            return;
+        };
+        let fits = notice.offset + size_of::<u64>() <= segment.frames.size_bytes;
+        if fits && notice.offset.is_multiple_of(size_of::<u64>()) {
+            let host = usize::from(segment.frames.start) + notice.offset;
+            let host = ptr::with_exposed_provenance_mut(host);
             // SAFETY: eight bytes of this VM's own frames, which no Rust reference
-            // ever covers, aligned as the address is.
-            unsafe { AtomicU64::from_ptr(host.cast()) }.store(value.to_le(), Ordering::Relaxed);
-        });
-        Ok(())
+            // ever covers, aligned as frames and the offset are.
+            unsafe { AtomicU64::from_ptr(host) }.store(value.to_le(), Ordering::Relaxed);
+        }
     }
 
     fn segment(&self, address: GuestPhysAddr) -> Option<&Segment> {
@@ -425,12 +450,16 @@ mod tests {
     fn a_doubleword_is_published_whole_and_nowhere_else() {
         let ram = ram();
         let rom = GuestPhysAddr::from(0x1ff8);
-        ram.publish(rom, 0x0102_0304_0506_0708).expect("backed");
+        let notice = ram.notice(rom).expect("backed");
+        ram.publish(notice, 0x0102_0304_0506_0708);
         let mut bytes = [0; 8];
         ram.read(rom, &mut bytes).expect("backed");
         assert_eq!(bytes, [8, 7, 6, 5, 4, 3, 2, 1]);
-        assert_eq!(ram.publish(rom + 4, 0), Err(AccessError::Misaligned));
-        assert_eq!(ram.publish(rom + 8, 0), Err(AccessError::OutsideMemory));
+        assert_eq!(ram.notice(rom + 4), Err(AccessError::Misaligned));
+        assert_eq!(
+            ram.notice(rom + FRAME_BYTES),
+            Err(AccessError::OutsideMemory)
+        );
     }
 
     #[test]

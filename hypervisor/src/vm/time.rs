@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use dtb_platform::layout;
 use vm_contract::{AccessError, GuestPhysAddr, VcpuId};
 
-use super::memory::GuestRam;
+use super::memory::{GuestRam, Notice};
 
 /// From one vCPU's structure to the next.
 pub(super) const STRIDE_BYTES: usize = 64;
@@ -24,15 +24,16 @@ pub fn stolen_time_address(vcpu: VcpuId) -> GuestPhysAddr {
     layout::STOLEN_TIME.start + vcpu.index() * STRIDE_BYTES
 }
 
-/// Writes the stolen time of `vcpu`, in nanoseconds, for the guest.
+/// Finds where the stolen time of `vcpu`, in nanoseconds, is to be written.
 ///
 /// # Errors
 /// None where the VM was built with the structures.
-pub(crate) fn publish_stolen(ram: &GuestRam, vcpu: VcpuId, nanos: u64) -> Result<(), AccessError> {
-    ram.publish(stolen_time_address(vcpu) + STOLEN_OFFSET, nanos)
+pub(crate) fn stolen_time(ram: &GuestRam, vcpu: VcpuId) -> Result<Notice, AccessError> {
+    ram.notice(stolen_time_address(vcpu) + STOLEN_OFFSET)
 }
 
 /// Converts counter ticks to nanoseconds.
+#[inline]
 #[must_use]
 pub fn nanos(ticks: u64, ticks_per_second: u64) -> u64 {
     let frequency = ticks_per_second.max(1);

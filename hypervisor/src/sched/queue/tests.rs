@@ -21,7 +21,7 @@ fn queue(shares: &[(u32, u8)]) -> RunQueue<usize> {
 /// Runs whoever is next for as long as it may, at most `most`.
 fn run(queue: &mut RunQueue<usize>, now: &mut u64, most: u64) -> usize {
     let (index, _) = queue.take_next(*now, |_| true).expect("somebody is ready");
-    let end = queue.turn_end(|_| true).unwrap_or(now.saturating_add(most));
+    let end = queue.turn_end().unwrap_or(now.saturating_add(most));
     let ticks = most.min(end.saturating_sub(*now));
     *now += ticks;
     queue.charge(index, ticks);
@@ -150,9 +150,8 @@ fn who_wakes_up_with_less_right_to_the_cpu_waits_for_the_end_of_the_turn() {
     assert_eq!(run(&mut queue, &mut now, 10), 1);
     // It has had more than the other.
     queue.wake(0, now);
-    let turn_end = queue.turn_end(|_| true);
     assert_eq!(run(&mut queue, &mut now, u64::MAX), 1, "its turn goes on");
-    assert_eq!(Some(now), turn_end);
+    assert_eq!(now, 4 * SLICE);
     assert_eq!(run(&mut queue, &mut now, 10), 0);
 }
 
@@ -161,10 +160,14 @@ fn nobody_waits_for_a_turn_to_end_that_nobody_else_wants() {
     let mut queue = queue(&[(100, 0), (100, 0)]);
     queue.put_to_rest(1, Rest::Blocked);
     assert_eq!(queue.take_next(0, |_| true), Some((0, 0)));
-    assert_eq!(queue.turn_end(|_| true), None);
+    assert_eq!(queue.turn_end(), None);
+    queue.put_back(0, 10, false);
     queue.wake(1, 10);
-    assert_eq!(queue.turn_end(|_| true), Some(SLICE));
-    assert_eq!(queue.turn_end(|item| *item != 1), None, "it may not run");
+    assert_eq!(queue.take_next(10, |item| *item != 1), Some((0, 0)));
+    assert_eq!(queue.turn_end(), None, "the other may not run");
+    queue.put_back(0, 20, false);
+    assert_eq!(queue.take_next(20, |_| true), Some((0, 0)));
+    assert_eq!(queue.turn_end(), Some(SLICE));
 }
 
 #[test]
@@ -232,7 +235,7 @@ proptest! {
                         Some((index, _)) => {
                             let who = *queue.get(index).expect("it is there");
                             prop_assert!(ready.contains(&who));
-                            let end = queue.turn_end(|_| true).unwrap_or(u64::MAX);
+                            let end = queue.turn_end().unwrap_or(u64::MAX);
                             let ran = ticks.min(end.saturating_sub(now));
                             now += ran;
                             queue.charge(index, ran);
