@@ -76,6 +76,7 @@ pub struct Vcpu<H: AxVCpuHal> {
     pub alarm: Option<u64>,
     pub(crate) vm: Arc<Vm>,
     mailbox: Arc<VcpuMailbox>,
+    time: Arc<time::CpuTime>,
     /// The device that the guest used last.
     pub(crate) window: WindowHint,
     /// What is known about its exits.
@@ -103,6 +104,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
     #[expect(clippy::expect_used, reason = "a mistake of the caller")]
     pub fn new(vm: Arc<Vm>, id: VcpuId, hal: H, exits: Recorder) -> Result<Box<Self>, VcpuError> {
         let mailbox = vm.mailbox(id).cloned().expect("a vCPU of this VM");
+        let time = vm.time(id).cloned().expect("a vCPU of this VM");
         let facts = vm.vcpu_facts();
         let mpidr = vm
             .affinities()
@@ -133,6 +135,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
             exits,
             vm,
             mailbox,
+            time,
             id,
             turn_end: None,
             stolen_before: 0,
@@ -389,15 +392,10 @@ impl<H: AxVCpuHal> Vcpu<H> {
     }
 
     /// Returns the account of its time.
-    ///
-    /// # Panics
-    /// Never: a vCPU is created from its VM.
+    #[inline]
     #[must_use]
-    #[expect(clippy::expect_used, reason = "an invariant of the VM's construction")]
     pub fn time(&self) -> &time::CpuTime {
-        self.vm
-            .time(self.id)
-            .expect("every vCPU of a VM has an account")
+        &self.time
     }
 
     fn publish_stolen(&self, stolen: u64) {

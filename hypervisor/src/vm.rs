@@ -91,7 +91,7 @@ struct Member {
     /// The CPUs on which it may run.
     cpus: CpuSet,
     mailbox: Arc<VcpuMailbox>,
-    time: CpuTime,
+    time: Arc<CpuTime>,
 }
 
 /// A VM's interrupt controller, locked.
@@ -245,7 +245,7 @@ impl Vm {
 
     /// Returns the time that a vCPU has run and waited.
     #[must_use]
-    pub fn time(&self, vcpu: VcpuId) -> Option<&CpuTime> {
+    pub fn time(&self, vcpu: VcpuId) -> Option<&Arc<CpuTime>> {
         self.members.get(vcpu.index()).map(|member| &member.time)
     }
 

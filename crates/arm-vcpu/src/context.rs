@@ -148,7 +148,9 @@ pub enum LiveRegister {
 /// exist for an AArch32 EL1 only (DACR, IFSR, FPEXC and the banked SPSRs) are
 /// out of every guest's reach and have no place here. ACTLR_EL1 has none
 /// because it is trapped and reads as zero.
+// What every switch moves comes first, within reach of instructions that move pairs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct GuestSystemRegisters {
     /// What the CPU has: decides which of the fields below exist in hardware.
     pub features: CpuFeatures,

@@ -4,6 +4,7 @@ use vm_contract::VcpuId;
 
 use crate::claims::Claims;
 use crate::controller::Controller;
+use crate::flush::hand_out;
 use crate::fold::Folded;
 use crate::ich::IchRegs;
 use crate::list_register::ListRegister;
@@ -24,6 +25,8 @@ pub(crate) struct CpuInterface {
     pub(crate) loaded: bool,
     pub(crate) lr_count: u8,
     pub(crate) preemption_bits: u8,
+    /// How many active-priority registers there are per group.
+    apr_count: u8,
     /// ICH_HCR_EL2 when nothing waits for a list register.
     pub(crate) idle: u64,
     /// The list registers that hold something of ours, by number.
@@ -50,6 +53,7 @@ impl CpuInterface {
             loaded: false,
             lr_count: 1,
             preemption_bits: 5,
+            apr_count: 1,
             idle: hcr::EN,
             listed: 0,
             occupied: 0,
@@ -107,6 +111,7 @@ impl Controller {
         interface.lr_count = count;
         let preemption_bits = ich.preemption_bits().clamp(5, 7) as u8;
         interface.preemption_bits = preemption_bits;
+        interface.apr_count = 1 << (preemption_bits - 5);
         let trap = if ich.can_trap_dir() { hcr::TDIR } else { 0 };
         interface.idle = hcr::EN | trap;
         ich.write_vmcr(interface.vmcr);
@@ -114,15 +119,20 @@ impl Controller {
             .ap0r
             .iter()
             .zip(&interface.ap1r)
-            .take(apr_count(preemption_bits));
+            .take(interface.apr_count.into());
         for (n, (ap0r, ap1r)) in aprs.enumerate() {
             ich.write_ap0r(n, *ap0r);
             ich.write_ap1r(n, *ap1r);
         }
         interface.listed = 0;
         interface.occupied = 0;
-        interface.hcr = 0;
-        self.flush(vcpu, ich);
+        if interface.claims.is_empty() {
+            interface.hcr = interface.idle;
+            ich.write_hcr(interface.idle);
+        } else {
+            interface.hcr = 0;
+            hand_out(one, &mut self.shared, self.groups, ich);
+        }
     }
 
     /// Takes the state of `vcpu` out of the CPU that it ran on, whose list registers
@@ -131,17 +141,20 @@ impl Controller {
     /// afterwards either way.
     #[inline]
     pub fn save(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Folded {
-        let folded = self.fold(vcpu, ich);
+        let folded = if self.take_last_back(vcpu, ich) {
+            Folded::default()
+        } else {
+            self.fold(vcpu, ich)
+        };
         if let Some(one) = self.vcpus.get_mut(vcpu.index())
             && core::mem::take(&mut one.interface.loaded)
         {
             let interface = &mut one.interface;
-            let count = apr_count(interface.preemption_bits);
             let aprs = interface
                 .ap0r
                 .iter_mut()
                 .zip(&mut interface.ap1r)
-                .take(count);
+                .take(interface.apr_count.into());
             for (n, (ap0r, ap1r)) in aprs.enumerate() {
                 *ap0r = ich.read_ap0r(n);
                 *ap1r = ich.read_ap1r(n);
@@ -165,9 +178,4 @@ impl Controller {
             one.reset_interface();
         }
     }
-}
-
-/// Returns how many active-priority registers there are per group.
-fn apr_count(preemption_bits: u8) -> usize {
-    1 << preemption_bits.clamp(5, 7).saturating_sub(5)
 }

@@ -6,6 +6,7 @@ use vm_contract::VcpuId;
 
 use crate::controller::Controller;
 use crate::cpu_interface::CpuInterface;
+use crate::private::Private;
 use crate::regs::vmcr;
 
 impl Controller {
@@ -17,16 +18,21 @@ impl Controller {
     /// A loaded vCPU must have been folded, or what the guest has done since to
     /// the interrupts in its list registers is not seen. What a loaded vCPU is
     /// handling is not known either, so the answer may then be `true` too often.
+    #[inline]
     #[must_use]
     pub fn deliverable(&self, vcpu: VcpuId) -> bool {
         let Some(one) = self.vcpus.get(vcpu.index()) else {
             return false;
         };
+        // With most who wait, there is nothing to look at.
         let interface = &one.interface;
-        if interface.claims.is_empty() && interface.listed == 0 {
-            // As it is with most who wait.
-            return false;
-        }
+        !(interface.claims.is_empty() && interface.listed == 0) && self.is_signalled(one)
+    }
+
+    /// Tells whether one of the interrupts of `one` would be signalled.
+    #[inline(never)]
+    fn is_signalled(&self, one: &Private) -> bool {
+        let interface = &one.interface;
         let running = if interface.is_loaded() {
             0x100
         } else {

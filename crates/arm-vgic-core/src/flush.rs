@@ -47,7 +47,12 @@ impl Controller {
 
 /// Fills the list registers from the claims of `one`.
 #[inline(never)]
-fn hand_out(one: &mut Private, shared: &mut Shared, groups: Groups, ich: &mut impl IchRegs) {
+pub(crate) fn hand_out(
+    one: &mut Private,
+    shared: &mut Shared,
+    groups: Groups,
+    ich: &mut impl IchRegs,
+) {
     if one.interface.claims.fit(one.interface.free()) {
         hand_out_all(one, shared, groups, ich);
         return;

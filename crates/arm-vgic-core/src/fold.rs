@@ -93,6 +93,32 @@ impl Controller {
         }
     }
 
+    /// Folds a vCPU whose list registers are empty, or hold but one SGI or PPI, in the
+    /// first, with which the guest is done: what [`fold`](Self::fold) comes to then.
+    /// Otherwise does nothing and returns `false`.
+    #[inline]
+    pub(crate) fn take_last_back(&mut self, vcpu: VcpuId, ich: &impl IchRegs) -> bool {
+        let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
+            return false;
+        };
+        let interface = &mut one.interface;
+        let is_plain = interface.loaded && interface.hcr == interface.idle;
+        if !is_plain || interface.listed > 1 || self.released != 0 {
+            return false;
+        }
+        if interface.listed == 1 {
+            let written = interface.lrs[0];
+            let is_private = word_of(written.intid()) == 0 && one.sources.is_none();
+            let is_done = written.is_merely_pending() && ich.read_lr(0).is_inactive();
+            if !(is_private && is_done && one.bank.end_lent(written)) {
+                return false;
+            }
+            interface.listed = 0;
+        }
+        interface.vmcr = ich.read_vmcr();
+        true
+    }
+
     /// Takes back what the list registers hold.
     #[inline]
     fn take_all_back(&mut self, vcpu: VcpuId, ich: &impl IchRegs, folded: &mut Folded) {

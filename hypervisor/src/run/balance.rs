@@ -20,9 +20,13 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// Sends vCPUs that wait here to CPUs where they need not, or not as long.
     #[inline]
     pub(super) fn balance(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
-        if hypervisor.cpus().len() < 2 {
-            return;
+        if hypervisor.cpus().len() > 1 {
+            self.balance_with_others(hypervisor, here);
         }
+    }
+
+    #[inline(never)]
+    fn balance_with_others(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
         self.publish(hypervisor, here);
         if self.load() < 2 {
             return;

@@ -56,16 +56,39 @@ impl IndexSet {
     }
 
     /// Returns the members, in ascending order.
-    #[inline]
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().enumerate().flat_map(|(n, word)| {
-            let mut rest = *word;
-            core::iter::from_fn(move || {
-                let bit = rest.trailing_zeros() as usize;
-                rest &= rest.checked_sub(1)?;
-                Some(n * WORD_BITS + bit)
-            })
-        })
+    #[inline(always)]
+    pub(super) fn iter(&self) -> Members<'_> {
+        let mut words = self.0.iter();
+        Members {
+            rest: words.next().copied().unwrap_or_default(),
+            words,
+            first: 0,
+        }
+    }
+}
+
+/// The members of a set that are still to come.
+pub(super) struct Members<'a> {
+    /// Of the present word.
+    rest: u64,
+    /// The words that follow.
+    words: core::slice::Iter<'a, u64>,
+    /// What the lowest bit of the present word stands for.
+    first: usize,
+}
+
+impl Iterator for Members<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.rest == 0 {
+            self.rest = *self.words.next()?;
+            self.first += WORD_BITS;
+        }
+        let bit = self.rest.trailing_zeros() as usize;
+        self.rest &= self.rest - 1;
+        Some(self.first + bit)
     }
 }
 

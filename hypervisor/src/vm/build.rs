@@ -20,7 +20,7 @@ use super::mailbox::VcpuMailbox;
 use super::memory::{GuestRam, OutOfMemory};
 use super::power::Power;
 use super::space::{PassedDevice, Space, Vmids};
-use super::time::{self, CpuTime};
+use super::time;
 use super::vgic::{Frame, HostGic, Vgic, VgicError};
 use super::virtio::{DiskProblem, FillEntropy};
 use super::{BootImages, GUEST_CONDUIT, Member, VcpuFacts, Vm};
@@ -397,7 +397,7 @@ fn members(id: VmId, affinities: &[u64], cpu_sets: &[CpuSet]) -> Result<Vec<Memb
             affinity: *affinity,
             cpus,
             mailbox: Arc::new(VcpuMailbox::new(first_home(&cpus, id.raw(), vcpu))),
-            time: CpuTime::default(),
+            time: Arc::default(),
         })
     };
     (0..).zip(affinities).map(member).collect()

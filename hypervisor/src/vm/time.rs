@@ -57,6 +57,14 @@ pub struct CpuTime {
     turn_began: AtomicU64,
 }
 
+/// Adds to a count that nobody else writes. Returns the sum.
+#[inline]
+fn add(count: &AtomicU64, more: u64) -> u64 {
+    let sum = count.load(Ordering::Relaxed).wrapping_add(more);
+    count.store(sum, Ordering::Relaxed);
+    sum
+}
+
 /// A look at a [`CpuTime`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -73,16 +81,18 @@ pub struct Usage {
 impl CpuTime {
     /// Records that a turn begins at `now`, for which the vCPU waited `waited`
     /// ticks. Returns all that it has waited.
+    #[inline]
     pub(crate) fn begin_turn(&self, now: u64, waited: u64) -> u64 {
         self.turn_began.store(now, Ordering::Relaxed);
-        self.turns.fetch_add(1, Ordering::Relaxed);
-        self.stolen.fetch_add(waited, Ordering::Relaxed) + waited
+        add(&self.turns, 1);
+        add(&self.stolen, waited)
     }
 
     /// Records that the turn ends after `ticks`.
+    #[inline]
     pub(crate) fn end_turn(&self, ticks: u64) {
         self.turn_began.store(0, Ordering::Relaxed);
-        self.run.fetch_add(ticks, Ordering::Relaxed);
+        add(&self.run, ticks);
     }
 
     /// Records a move.

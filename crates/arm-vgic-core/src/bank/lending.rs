@@ -47,7 +47,6 @@ impl Bank {
         }
     }
 
-    /// Fills a list register for an active interrupt.
     /// Fills a list register for the interrupt `number` once more, of which the guest has
     /// taken and ended what the list register held before, and which came again since.
     /// Returns `None` if there is more to it.
@@ -66,6 +65,26 @@ impl Bank {
         Some(ListRegister::new(number, priority, self.group & bit != 0).pending())
     }
 
+    /// Takes the interrupt in `written`, a list register that was merely pending, back
+    /// after the guest has taken and ended it. Does nothing and returns `false` if
+    /// more is known of the interrupt by now.
+    #[inline(always)]
+    pub(crate) fn end_lent(&mut self, written: ListRegister) -> bool {
+        let bit = 1 << (written.intid() % 32);
+        let more = self.latch | self.line | self.message | self.active;
+        let is_linked = self.linked & bit != 0;
+        if (more | self.ended | self.kept_active) & bit != 0 || is_linked != written.is_linked() {
+            return false;
+        }
+        self.listed &= !bit;
+        self.stale &= !bit;
+        self.lent_latch &= !bit;
+        self.lent_line &= !bit;
+        self.linked &= !bit;
+        true
+    }
+
+    /// Fills a list register for an active interrupt.
     #[inline(never)]
     fn hand_out_active(
         &mut self,
