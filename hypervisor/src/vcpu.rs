@@ -219,8 +219,12 @@ impl<H: AxVCpuHal> Vcpu<H> {
         let id = *id;
         let mut vgic = vm.vgic();
         let folded = vgic.save(id, cpu.ich());
-        let withdrawn = withdraw_timer(arch, &mut vgic, id);
-        let in_flight = vgic.link(id, layout::TIMER.virt);
+        let mut in_flight = vgic.link(id, layout::TIMER.virt);
+        let mut withdrawn = None;
+        if in_flight.is_some() {
+            withdrawn = withdraw_timer(arch, &mut vgic, id);
+            in_flight = vgic.link(id, layout::TIMER.virt);
+        }
         self.left = Left {
             deliverable: vgic.deliverable(id),
             timer_in_flight: in_flight.is_some(),

@@ -2,6 +2,7 @@
 
 use vm_contract::VcpuId;
 
+use crate::bank::set_bits;
 use crate::claims::Claims;
 use crate::controller::Controller;
 use crate::flush::hand_out;
@@ -26,7 +27,7 @@ pub(crate) struct CpuInterface {
     pub(crate) lr_count: u8,
     pub(crate) preemption_bits: u8,
     /// How many active-priority registers there are per group.
-    apr_count: u8,
+    pub(crate) apr_count: u8,
     /// ICH_HCR_EL2 when nothing waits for a list register.
     pub(crate) idle: u64,
     /// The list registers that hold something of ours, by number.
@@ -75,11 +76,7 @@ impl CpuInterface {
     /// Returns what the list registers hold, as last flushed; nothing after a
     /// fold.
     pub(crate) fn entries(&self) -> impl Iterator<Item = ListRegister> + use<'_> {
-        self.lrs
-            .iter()
-            .enumerate()
-            .filter(|(n, _)| self.listed >> n & 1 != 0)
-            .map(|(_, lr)| *lr)
+        set_bits(self.listed.into()).filter_map(|n| self.lrs.get(n as usize).copied())
     }
 }
 

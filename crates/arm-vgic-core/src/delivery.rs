@@ -96,6 +96,7 @@ impl CpuInterface {
     /// 0x100 if it handles nothing.
     fn running_priority(&self) -> u16 {
         let pairs = self.ap0r.iter().zip(&self.ap1r);
+        let pairs = pairs.take(self.apr_count.into());
         let highest = (0u32..)
             .zip(pairs)
             .map(|(n, (ap0r, ap1r))| (n, (ap0r | ap1r) & 0xFFFF_FFFF))

@@ -7,7 +7,7 @@ pub(crate) struct Bars<'a> {
     pub(crate) title: &'a str,
     pub(crate) bare: Option<u64>,
     pub(crate) here: u64,
-    pub(crate) required: u64,
+    pub(crate) required: Option<u64>,
 }
 
 /// Sizes, in the unit of the picture.
@@ -31,7 +31,10 @@ text{font:13px sans-serif;fill:#1f2328}\
 /// thinner one for what it costs without the hypervisor, and a mark for what is
 /// required.
 pub(crate) fn svg(rows: &[Bars<'_>]) -> String {
-    let most = rows.iter().map(|row| row.here.max(row.required)).max();
+    let most = rows
+        .iter()
+        .map(|row| row.here.max(row.required.unwrap_or_default()))
+        .max();
     let scale = Scale(most.unwrap_or(1).max(1));
     let height = HEAD + ROW * rows.len() as u64;
     let mut svg = format!(
@@ -82,10 +85,14 @@ fn draw(svg: &mut String, row: &Bars<'_>, top: u64, scale: Scale) {
         let bare = scale.length(bare).max(1);
         svg.push_str(&bar("bare", TITLES, top + BAR + 1, bare, BAR / 2));
     }
-    let mark = TITLES + scale.length(row.required);
-    svg.push_str(&line(mark, top - 3, BAR + 6));
-    // Neither on the bar nor on the mark.
-    let end = (TITLES + here).max(mark) + 5;
+    let mut end = TITLES + here;
+    if let Some(required) = row.required {
+        let mark = TITLES + scale.length(required);
+        svg.push_str(&line(mark, top - 3, BAR + 6));
+        // Neither on the bar nor on the mark.
+        end = end.max(mark);
+    }
+    let end = end + 5;
     svg.push_str(&label("number", end, top + BAR - 2, &row.here.to_string()));
 }
 
@@ -119,7 +126,7 @@ mod tests {
             title,
             bare,
             here,
-            required: 500,
+            required: Some(500),
         }
     }
 

@@ -20,10 +20,10 @@ const FILE: &str = "benches/limits.toml";
 pub(crate) struct Limit {
     /// What it costs at most today: more is a failure.
     pub(crate) limit: u64,
-    /// What the project demands.
-    pub(crate) required: u64,
+    /// What the project demands, if it does.
+    pub(crate) required: Option<u64>,
     /// What it hopes for.
-    pub(crate) stretch: u64,
+    pub(crate) stretch: Option<u64>,
 }
 
 /// The limits of all operations.

@@ -33,10 +33,12 @@ pub(crate) const EXITS: [Operation; 14] = [
 ];
 
 /// What two vCPUs measure that share a physical CPU.
-pub(crate) const SWITCHES: [Operation; 3] = [
+pub(crate) const SWITCHES: [Operation; 5] = [
     operation("vcpu-switch", "vCPU switch within a VM"),
-    operation("vcpu-handover", "SGI, WFI and vCPU switch"),
     operation("vm-switch", "VM switch"),
+    operation("vcpu-wake", "another vCPU wakes and sleeps, half"),
+    operation("vm-wake", "another VM wakes and sleeps, half"),
+    operation("vcpu-handover", "SGI, WFI and vCPU switch"),
 ];
 
 /// Returns all of them.

@@ -3,7 +3,7 @@
 use test_guests::runtime::{cpu, smccc, timer};
 use test_guests::say;
 
-use super::interrupts;
+use super::{interrupts, quiet};
 
 /// How long a neighbour sleeps, in microseconds.
 pub(crate) const PERIOD: u64 = 500;
@@ -15,6 +15,13 @@ const WAKE_UPS: u32 = 200;
 pub(crate) fn neighbour() {
     loop {
         wake_up();
+    }
+}
+
+/// Runs for as long as it may, for ever.
+pub(crate) fn busy() {
+    loop {
+        quiet::next_turn();
     }
 }
 

@@ -31,12 +31,15 @@ test_guests::guest!("bench", run);
 
 /// What each word of the boot arguments has done.
 #[cfg(target_os = "none")]
-const CHOICES: [(&str, fn()); 8] = [
+const CHOICES: [(&str, fn()); 11] = [
     ("vcpu-switch", switches::between_vcpus),
-    ("vcpu-handover", switches::handover),
     ("vm-switch", switches::between_vms),
+    ("vcpu-wake", switches::wake_of_a_vcpu),
+    ("vm-wake", switches::wake_of_a_vm),
+    ("vcpu-handover", switches::handover),
     ("vm-destroy", switches::end_of_a_vm),
     ("neighbour", company::neighbour),
+    ("busy", company::busy),
     ("mortal", company::mortal),
     ("off", company::off),
     ("idle", company::idle),

@@ -201,9 +201,9 @@ pub(crate) fn spin() -> (u64, Taken) {
 }
 
 /// Looks at the counter again and again, until more than so many ticks pass from
-/// one look to the next, or `end` has come. Returns how many ticks passed last.
-pub(crate) fn gap(longest: u64, end: u64) -> u64 {
-    let gap;
+/// one look to the next, or `end` has come. Returns the last two looks.
+pub(crate) fn gap(longest: u64, end: u64) -> (u64, u64) {
+    let (last, now);
     // SAFETY: only registers change.
     unsafe {
         asm!(
@@ -211,21 +211,21 @@ pub(crate) fn gap(longest: u64, end: u64) -> u64 {
             "2:",
             "mov {last}, {now}",
             "mrs {now}, cntvct_el0",
-            "sub {gap}, {now}, {last}",
-            "cmp {gap}, {longest}",
+            "sub {ticks}, {now}, {last}",
+            "cmp {ticks}, {longest}",
             "b.hi 3f",
             "cmp {now}, {end}",
             "b.lo 2b",
             "3:",
-            now = out(reg) _,
-            last = out(reg) _,
-            gap = out(reg) gap,
+            now = out(reg) now,
+            last = out(reg) last,
+            ticks = out(reg) _,
             longest = in(reg) longest,
             end = in(reg) end,
             options(nostack),
         );
     }
-    gap
+    (last, now)
 }
 
 /// Lets another CPU run, where CPUs take turns on one clock.

@@ -20,8 +20,14 @@ const PATIENCE: u32 = 10_000;
 /// nothing does for so many microseconds.
 pub(crate) fn gap(within: u64) -> Option<u64> {
     let longest = operation::nothing() * LONGEST_ALONE;
-    let gap = operation::gap(longest, timer::now() + timer::ticks(within));
-    (gap > longest).then_some(gap)
+    let (last, now) = operation::gap(longest, timer::now() + timer::ticks(within));
+    (now - last > longest).then_some(now - last)
+}
+
+/// Spins until this CPU has its next turn, and returns when the last one ended and
+/// this one began.
+pub(crate) fn next_turn() -> (u64, u64) {
+    operation::gap(operation::nothing() * LONGEST_ALONE, u64::MAX)
 }
 
 /// Waits until all other CPUs and VMs sleep.

@@ -1,10 +1,12 @@
 //! What it costs that another vCPU runs on the same physical CPU, of this VM or
 //! of another.
 //!
-//! The neighbour wakes by its timer and sleeps again at once. For the vCPU that
-//! runs on all the while that is a gap between two looks at the counter: there
-//! and back are two switches, and half of the gap is one, with a half of the few
-//! instructions of the neighbour.
+//! Two that are always busy take turns, slice by slice. What passes one of them by
+//! between two of its turns is a turn of the other, as long as its own, and two
+//! switches.
+//!
+//! A neighbour that wakes by its timer and sleeps again at once is a gap as well: two
+//! switches, its wake-up, and its few instructions.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,19 +19,47 @@ use super::{company, operation, quiet, samples};
 /// How long a neighbour may let this vCPU wait, in microseconds.
 const LONGEST: u64 = 100_000;
 
-/// Measures with a vCPU of this VM for a neighbour.
+/// Measures with a vCPU of this VM that is as busy.
 pub(crate) fn between_vcpus() {
+    require_two();
+    quiet::wait();
+    smp::start(1, company::busy);
+    switch("vcpu-switch");
+}
+
+/// Measures with another VM that is as busy.
+pub(crate) fn between_vms() {
+    switch("vm-switch");
+}
+
+/// Measures half of what a gap is longer than a turn of this vCPU.
+fn switch(name: &str) {
+    let mut began = timer::now();
+    samples::measure(name, || {
+        let (ended, next) = quiet::next_turn();
+        let turn = ended - began;
+        began = next;
+        (next - ended).saturating_sub(turn) / 2
+    });
+}
+
+fn require_two() {
     check!(
         machine::cpu_count() > 1,
         "this needs two vCPUs on one physical CPU"
     );
+}
+
+/// Measures with a vCPU of this VM for a neighbour.
+pub(crate) fn wake_of_a_vcpu() {
+    require_two();
     quiet::wait();
     smp::start(1, || {
         interrupts::prepare_cpu();
         company::neighbour();
     });
     timer::pause(2 * company::PERIOD);
-    measure("vcpu-switch");
+    measure("vcpu-wake");
 }
 
 /// Set when the vCPU that answers has answered enough.
@@ -38,10 +68,7 @@ static ENOUGH: AtomicBool = AtomicBool::new(false);
 /// Measures half of a round in which two vCPUs wake each other by an SGI, and
 /// sleep until they are woken.
 pub(crate) fn handover() {
-    check!(
-        machine::cpu_count() > 1,
-        "this needs two vCPUs on one physical CPU"
-    );
+    require_two();
     quiet::wait();
     smp::start(1, answer);
     let other = gic::sgi_to(SGI, machine::mpidr_of(1));
@@ -70,8 +97,8 @@ fn answer() {
 }
 
 /// Measures with another VM for a neighbour, which has a higher priority.
-pub(crate) fn between_vms() {
-    measure("vm-switch");
+pub(crate) fn wake_of_a_vm() {
+    measure("vm-wake");
 }
 
 fn measure(name: &str) {
