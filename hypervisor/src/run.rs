@@ -6,15 +6,17 @@ mod resting;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use arm_vcpu::{Aarch64VCpu, AxVCpuExitReason as Exit, AxVCpuHal, Running, VcpuError};
-use vm_contract::{VcpuId, VmId};
+use vm_contract::VcpuId;
 
 use crate::cpu::{Cpu, PcpuId, PhysicalInterrupt};
 use crate::dispatch::{Outcome, dispatch};
 use crate::machine::Hypervisor;
 use crate::monitor;
-use crate::sched::{Message, Rest, RunQueue};
+use crate::sched::{CpuState, Message, Rest, RunQueue};
 use crate::telemetry::Moment;
 use crate::vcpu::{Vcpu, earliest};
 use crate::vm::boot::Boot;
@@ -31,8 +33,8 @@ pub struct Scheduler<H: AxVCpuHal> {
     queue: RunQueue<Box<Vcpu<H>>>,
     /// VMs that this CPU is starting.
     boots: VecDeque<Boot>,
-    /// Who was loaded last.
-    last: Option<(VmId, VcpuId)>,
+    /// Which vCPU of each VM was loaded last.
+    last: Vec<Option<VcpuId>>,
     /// Turns that were used up since a vCPU was last sent away.
     used_turns: u32,
     /// What other CPUs know of the load of this one: vCPUs that want it, and those of
@@ -42,6 +44,15 @@ pub struct Scheduler<H: AxVCpuHal> {
     next_wake_up: Option<u64>,
     /// One of those that rest may have been called before it did.
     called_going_to_rest: bool,
+}
+
+/// A turn that begins.
+struct Turn {
+    /// The number of the vCPU in the queue.
+    index: usize,
+    began: u64,
+    /// For how long the vCPU has been ready, in ticks.
+    waited: u64,
 }
 
 /// Tells whether a vCPU may run.
@@ -58,7 +69,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         Self {
             queue,
             boots: VecDeque::with_capacity(hypervisor.slots().len()),
-            last: None,
+            last: vec![None; hypervisor.slots().len()],
             used_turns: 0,
             published: (0, 0),
             next_wake_up: None,
@@ -70,21 +81,34 @@ impl<H: AxVCpuHal> Scheduler<H> {
     /// when the last VM of the machine has stopped.
     pub fn run<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
         arm_vgic_core::prepare(cpu.ich());
+        let state = hypervisor.cpus().state(cpu.id());
+        let mut now = cpu.now_ticks();
         while !hypervisor.is_over() {
-            self.attend(hypervisor, cpu);
-            let now = cpu.now_ticks();
-            match self.queue.take_next(now, |vcpu| may_run(vcpu)) {
-                Some((index, waited)) => self.take_turn(hypervisor, cpu, index, now, waited),
-                None => self.idle(hypervisor, cpu),
-            }
+            now = self.attend(hypervisor, cpu, state, now);
+            now = match self.queue.take_next(now, |vcpu| may_run(vcpu)) {
+                Some((index, waited)) => {
+                    let turn = Turn {
+                        index,
+                        began: now,
+                        waited,
+                    };
+                    self.take_turn(hypervisor, cpu, state, turn)
+                }
+                None => self.idle(hypervisor, cpu, state),
+            };
         }
     }
 
-    /// Looks around between two turns.
+    /// Looks around between two turns, at `now`. Returns what time it is then.
     #[inline]
-    fn attend<C: Cpu<Hal = H>>(&mut self, hypervisor: &Hypervisor<H>, cpu: &C) {
-        let now = cpu.glance_at_ticks();
-        let is_called = hypervisor.cpus().take_call(cpu.id());
+    fn attend<C: Cpu<Hal = H>>(
+        &mut self,
+        hypervisor: &Hypervisor<H>,
+        cpu: &C,
+        state: &CpuState,
+        mut now: u64,
+    ) -> u64 {
+        let is_called = state.take_call();
         if is_called {
             self.receive(hypervisor, cpu.id());
         }
@@ -97,8 +121,10 @@ impl<H: AxVCpuHal> Scheduler<H> {
         }
         if !self.boots.is_empty() {
             self.boot_vms(hypervisor, cpu);
+            now = cpu.now_ticks();
         }
         self.balance(hypervisor, cpu.id());
+        now
     }
 
     /// Takes what was sent to this CPU; who sent it has called.
@@ -114,7 +140,8 @@ impl<H: AxVCpuHal> Scheduler<H> {
         }
     }
 
-    /// Runs one vCPU until its turn is over, or the CPU has to look around.
+    /// Runs one vCPU until its turn is over, or the CPU has to look around. Returns
+    /// when that is.
     #[expect(
         clippy::expect_used,
         reason = "the order of loading is this file's own"
@@ -123,18 +150,23 @@ impl<H: AxVCpuHal> Scheduler<H> {
         &mut self,
         hypervisor: &Hypervisor<H>,
         cpu: &mut C,
-        index: usize,
-        began: u64,
-        waited: u64,
-    ) {
+        state: &CpuState,
+        turn: Turn,
+    ) -> u64 {
+        let Turn {
+            index,
+            began,
+            waited,
+        } = turn;
         let end = self.end_of_turn(hypervisor, cpu.id(), began);
-        let alone = self.boots.is_empty() && !hypervisor.cpus().is_shared(cpu.id());
+        let alone = self.boots.is_empty() && !state.is_shared();
         let Some(vcpu) = self.queue.get_mut(index) else {
-            return;
+            return began;
         };
         if !vcpu.vm().try_enter() {
             // It has been paused just now.
-            return self.queue.put_back(index, began, true);
+            self.queue.put_back(index, began, true);
+            return began;
         }
         let who = (vcpu.vm().id(), vcpu.id());
         vcpu.begin_turn(began, waited, alone);
@@ -142,12 +174,14 @@ impl<H: AxVCpuHal> Scheduler<H> {
         vcpu.mailbox().begin(Doing::Running);
         vcpu.expire(began);
         cpu.set_deadline(vcpu.deadline(began));
-        if self.last.replace(who) != Some(who) {
+        if let Some(last) = self.last.get_mut(usize::from(who.0.raw()))
+            && last.replace(who.1).is_some_and(|last| last != who.1)
+        {
             // Two vCPUs of a VM use the same VMID and may use the same ASIDs
             // for different address spaces.
             cpu.forget_translations(vcpu.vm().vcpu_facts().vttbr());
         }
-        hypervisor.cpus().note_running(cpu.id(), Some(who));
+        state.note_running(Some(who));
         let outcome = run_loaded(cpu, vcpu).expect("a vCPU that is not loaded can be");
         vcpu.mailbox().end(Doing::Running);
         let now = cpu.now_ticks();
@@ -155,6 +189,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         vcpu.time().end_turn(now - began);
         self.queue.charge(index, now - began);
         self.finish_turn(hypervisor, index, outcome, now);
+        now
     }
 
     /// Decides what becomes of the vCPU that has just left the CPU.
@@ -237,10 +272,15 @@ impl<H: AxVCpuHal> Scheduler<H> {
         }
     }
 
-    /// Sleeps until an interrupt or the next deadline.
-    fn idle<C: Cpu<Hal = H>>(&self, hypervisor: &Hypervisor<H>, cpu: &mut C) {
+    /// Sleeps until an interrupt or the next deadline. Returns when that was.
+    fn idle<C: Cpu<Hal = H>>(
+        &self,
+        hypervisor: &Hypervisor<H>,
+        cpu: &mut C,
+        state: &CpuState,
+    ) -> u64 {
         let cpus = hypervisor.cpus();
-        cpus.note_running(cpu.id(), None);
+        state.note_running(None);
         cpus.offer(cpu.id());
         let is_free = self.boots.is_empty() && !self.called_going_to_rest;
         if is_free && !cpus.is_called(cpu.id()) {
@@ -261,6 +301,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
             }
         }
         cpus.end_offer(cpu.id());
+        cpu.now_ticks()
     }
 }
 

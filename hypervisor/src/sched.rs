@@ -15,7 +15,7 @@ mod share;
 mod tests;
 
 pub use cpu_set::{CpuSet, MAX_CPUS};
-pub use cpus::Cpus;
+pub use cpus::{CpuState, Cpus};
 pub use inbox::{Inbox, Message};
 pub use placement::{first_home, place};
 pub use queue::{Moving, Rest, RunQueue};

@@ -82,6 +82,7 @@ pub struct Vcpu<H: AxVCpuHal> {
     /// What is known about its exits.
     pub(crate) exits: Recorder,
     id: VcpuId,
+    traps_wfi: bool,
     /// When others want the CPU.
     turn_end: Option<u64>,
     /// What it had waited for the CPU when it was started.
@@ -137,6 +138,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
             mailbox,
             time,
             id,
+            traps_wfi: true,
             turn_end: None,
             stolen_before: 0,
             stolen_time,
@@ -218,19 +220,24 @@ impl<H: AxVCpuHal> Vcpu<H> {
         let Self { arch, vm, id, .. } = self;
         let id = *id;
         let mut vgic = vm.vgic();
-        let folded = vgic.save(id, cpu.ich());
-        let mut in_flight = vgic.link(id, layout::TIMER.virt);
-        let mut withdrawn = None;
-        if in_flight.is_some() {
-            withdrawn = withdraw_timer(arch, &mut vgic, id);
+        let mut in_flight = None;
+        if let Some(deliverable) = vgic.save_settled(id, cpu.ich())
+            && vgic.link(id, layout::TIMER.virt).is_none()
+        {
+            drop(vgic);
+            self.left = Left {
+                deliverable,
+                timer_in_flight: false,
+            };
+        } else {
+            let folded = vgic.save(id, cpu.ich());
+            let withdrawn = withdraw_timer(arch, &mut vgic, id);
             in_flight = vgic.link(id, layout::TIMER.virt);
-        }
-        self.left = Left {
-            deliverable: vgic.deliverable(id),
-            timer_in_flight: in_flight.is_some(),
-        };
-        drop(vgic);
-        if withdrawn.is_some() || !folded.is_quiet() {
+            self.left = Left {
+                deliverable: vgic.deliverable(id),
+                timer_in_flight: in_flight.is_some(),
+            };
+            drop(vgic);
             pass_on(vm, cpu, folded, withdrawn);
         }
         self.arch.unbind()?;
@@ -380,7 +387,10 @@ impl<H: AxVCpuHal> Vcpu<H> {
         if waited > 0 {
             self.publish_stolen(stolen);
         }
-        self.arch.set_trap_wfi(!alone);
+        if self.traps_wfi == alone {
+            self.traps_wfi = !alone;
+            self.arch.set_trap_wfi(!alone);
+        }
         self.arch.set_counter_offset(self.vm.counter_offset());
     }
 

@@ -1,7 +1,7 @@
 //! The values of the EL2 controls: which of the guest's actions are trapped,
 //! and why. Pure functions of what the CPU has and what the guest is shown.
 
-use aarch64_cpu::registers::{CNTHCTL_EL2, HCR_EL2, ICC_SRE_EL2, MDCR_EL2};
+use aarch64_cpu::registers::{CNTHCTL_EL2, HCR_EL2, ICC_SRE_EL2, MDCR_EL2, SCTLR_EL1, TCR_EL1};
 
 use crate::{CpuFeatures, IdRegisters, SystemRegister};
 
@@ -56,6 +56,14 @@ pub(crate) fn hcr(features: CpuFeatures, ids: &IdRegisters) -> u64 {
 
 /// HCRX_EL2.MSCEn: the memory copy and set instructions work at EL1 and EL0.
 const HCRX_MSCEN: u64 = 1 << 11;
+
+/// TCR_EL1.EPD0 and EPD1: a TLB miss of stage 1 faults instead of starting a
+/// walk.
+pub(crate) const TCR_NO_WALKS: u64 =
+    TCR_EL1::EPD0::DisableTTBR0Walks.value | TCR_EL1::EPD1::DisableTTBR1Walks.value;
+
+/// SCTLR_EL1.M: stage 1 is on.
+pub(crate) const SCTLR_M: u64 = SCTLR_EL1::M::Enable.value;
 
 /// Returns HCRX_EL2: every feature that it can enable is hidden from guests
 /// and stays off, except the memory copy and set instructions when shown.

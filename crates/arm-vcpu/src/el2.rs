@@ -30,14 +30,6 @@ pub use switch::VectorTable;
 #[doc(hidden)]
 pub use switch::{FRAME_ELR, SAVED_FRAME, SAVED_GUEST_X0, SAVED_RESUME, SAVED_SIZE};
 
-/// TCR_EL1.EPD0 and EPD1: a TLB miss of stage 1 faults instead of starting a
-/// walk.
-const TCR_NO_WALKS: u64 =
-    TCR_EL1::EPD0::DisableTTBR0Walks.value | TCR_EL1::EPD1::DisableTTBR1Walks.value;
-
-/// SCTLR_EL1.M: stage 1 is on.
-const SCTLR_M: u64 = SCTLR_EL1::M::Enable.value;
-
 /// The right to run guests on the CPUs of this machine.
 ///
 /// It holds nothing: it stands for whichever CPU executes its methods.
@@ -65,7 +57,6 @@ impl AxVCpuHal for El2 {
     }
 
     fn load(&mut self, registers: &GuestSystemRegisters) {
-        stop_walks(registers);
         load_el1(registers);
         load_optional(registers);
         self.load_debug(&registers.debug);
@@ -185,11 +176,12 @@ fn asynchronous_exit(kind: u64) -> RawExit {
 /// The CPU may translate on speculation at any time. Cortex-A57, A72 and A76 do
 /// so for EL1 even while they run EL2 (errata 1319537, 1319367 and 1165522), and
 /// would keep what comes of it for the VMID that VTTBR_EL2 names meanwhile. The
-/// walks have to be off before stage 1 is on.
+/// walks have to be off before stage 1 is on. So they stay until the next vCPU has
+/// been loaded; [`Aarch64PerCpu`](crate::Aarch64PerCpu) does it for the first.
 fn stop_walks(registers: &GuestSystemRegisters) {
-    TCR_EL1.set(registers.tcr_el1 | TCR_NO_WALKS);
+    TCR_EL1.set(registers.tcr_el1 | controls::TCR_NO_WALKS);
     barrier::isb(barrier::SY);
-    SCTLR_EL1.set(registers.sctlr_el1 | SCTLR_M);
+    SCTLR_EL1.set(registers.sctlr_el1 | controls::SCTLR_M);
     barrier::isb(barrier::SY);
 }
 
@@ -369,6 +361,8 @@ impl AxPerCpuHal for El2 {
             El2Register::Hdfgrtr2 => registers::hdfgrtr2_el2::get(),
             El2Register::Hdfgwtr2 => registers::hdfgwtr2_el2::get(),
             El2Register::Mpam2 => registers::mpam2_el2::get(),
+            El2Register::TcrEl1 => TCR_EL1.get(),
+            El2Register::SctlrEl1 => SCTLR_EL1.get(),
         }
     }
 
@@ -395,6 +389,8 @@ impl AxPerCpuHal for El2 {
             El2Register::Hdfgrtr2 => registers::hdfgrtr2_el2::set(value),
             El2Register::Hdfgwtr2 => registers::hdfgwtr2_el2::set(value),
             El2Register::Mpam2 => registers::mpam2_el2::set(value),
+            El2Register::TcrEl1 => TCR_EL1.set(value),
+            El2Register::SctlrEl1 => SCTLR_EL1.set(value),
         }
     }
 

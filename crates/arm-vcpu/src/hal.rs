@@ -13,11 +13,11 @@ pub trait AxVCpuHal {
     fn features(&self) -> CpuFeatures;
 
     /// Binds: puts the EL1 and EL0 state and the EL2 controls of a vCPU into
-    /// the CPU.
+    /// the CPU, where no walk of stage 1 begins until that is done.
     fn load(&mut self, registers: &GuestSystemRegisters);
 
     /// Unbinds: takes back what the guest can have changed, and turns the
-    /// guest's stage 2 and timer off.
+    /// guest's stage 2, the walks of stage 1 and the timer off.
     fn save(&mut self, registers: &mut GuestSystemRegisters);
 
     /// Runs the guest from the state in `frame` to its next exit. Moves the
@@ -79,6 +79,10 @@ pub enum El2Register {
     Hdfgwtr2,
     /// MPAM2_EL2.
     Mpam2,
+    /// TCR_EL1, as long as no vCPU is loaded.
+    TcrEl1,
+    /// SCTLR_EL1, as long as no vCPU is loaded.
+    SctlrEl1,
 }
 
 /// The CPU, as its set-up for virtualisation sees it.

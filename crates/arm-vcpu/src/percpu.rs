@@ -5,7 +5,7 @@ use crate::{AxPerCpuHal, CpuFeatures, El2Register, VcpuError};
 
 /// Every register that is set, in the order in which it is set; the features
 /// without which it does not exist.
-const REGISTERS: [(El2Register, CpuFeatures); 21] = [
+const REGISTERS: [(El2Register, CpuFeatures); 23] = [
     (El2Register::Vbar, CpuFeatures::empty()),
     (El2Register::Hcr, CpuFeatures::empty()),
     (El2Register::Cptr, CpuFeatures::empty()),
@@ -27,6 +27,9 @@ const REGISTERS: [(El2Register, CpuFeatures); 21] = [
     (El2Register::Hdfgrtr2, CpuFeatures::FINE_GRAINED_TRAPS_2),
     (El2Register::Hdfgwtr2, CpuFeatures::FINE_GRAINED_TRAPS_2),
     (El2Register::Mpam2, CpuFeatures::MPAM),
+    // The walks of stage 1 are off before it is on.
+    (El2Register::TcrEl1, CpuFeatures::empty()),
+    (El2Register::SctlrEl1, CpuFeatures::empty()),
 ];
 
 /// Prepares one CPU for running guests, and gives it back as it was.
@@ -81,7 +84,7 @@ impl<H: AxPerCpuHal> Aarch64PerCpu<H> {
             }
             // Until SRE is in effect ICC_SRE_EL1 ignores writes, and the rest of
             // the GIC's registers do not exist.
-            if *register == El2Register::IccSre {
+            if matches!(register, El2Register::IccSre | El2Register::TcrEl1) {
                 self.hal.synchronize();
             }
         }
@@ -125,6 +128,9 @@ impl<H: AxPerCpuHal> Aarch64PerCpu<H> {
             El2Register::IccSreEl1 => controls::ICC_SRE_EL1,
             El2Register::Vsesr => controls::VSESR,
             El2Register::Mpam2 => controls::MPAM2,
+            // No guest's stage 1 is walked until one is loaded.
+            El2Register::TcrEl1 => controls::TCR_NO_WALKS,
+            El2Register::SctlrEl1 => controls::SCTLR_M,
             // In the fine-grained traps, zero traps the features which guests
             // are not shown (the fields named n…) and nothing else.
             El2Register::Hstr

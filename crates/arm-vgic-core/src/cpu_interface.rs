@@ -68,6 +68,25 @@ impl CpuInterface {
         }
     }
 
+    /// Takes the active priorities out of the CPU, and what is left in its list
+    /// registers, if this is loaded there.
+    #[inline(always)]
+    fn leave(&mut self, ich: &mut impl IchRegs) {
+        if !core::mem::take(&mut self.loaded) {
+            return;
+        }
+        let aprs = self.ap0r.iter_mut().zip(&mut self.ap1r);
+        for (n, (ap0r, ap1r)) in aprs.take(self.apr_count.into()).enumerate() {
+            *ap0r = ich.read_ap0r(n);
+            *ap1r = ich.read_ap1r(n);
+        }
+        let mut rest = core::mem::take(&mut self.occupied);
+        while rest != 0 {
+            ich.write_lr(rest.trailing_zeros() as usize, ListRegister::EMPTY);
+            rest &= rest - 1;
+        }
+    }
+
     /// Tells whether the registers are in a CPU.
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded
@@ -138,32 +157,33 @@ impl Controller {
     /// afterwards either way.
     #[inline]
     pub fn save(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Folded {
-        let folded = if self.take_last_back(vcpu, ich) {
-            Folded::default()
-        } else {
-            self.fold(vcpu, ich)
-        };
-        if let Some(one) = self.vcpus.get_mut(vcpu.index())
-            && core::mem::take(&mut one.interface.loaded)
-        {
-            let interface = &mut one.interface;
-            let aprs = interface
-                .ap0r
-                .iter_mut()
-                .zip(&mut interface.ap1r)
-                .take(interface.apr_count.into());
-            for (n, (ap0r, ap1r)) in aprs.enumerate() {
-                *ap0r = ich.read_ap0r(n);
-                *ap1r = ich.read_ap1r(n);
-            }
-            let mut rest = core::mem::take(&mut interface.occupied);
-            while rest != 0 {
-                ich.write_lr(rest.trailing_zeros() as usize, ListRegister::EMPTY);
-                rest &= rest - 1;
-            }
+        let folded = self.fold(vcpu, ich);
+        if let Some(one) = self.vcpus.get_mut(vcpu.index()) {
+            one.interface.leave(ich);
         }
         ich.write_hcr(0);
         folded
+    }
+
+    /// Does what [`save`](Self::save) does to a vCPU whose list registers are empty, or
+    /// hold but one SGI or PPI, in the first, with which the guest is done: nobody has
+    /// to be told of anything. Returns whether the vCPU has an interrupt that is
+    /// [`deliverable`](Self::deliverable). Otherwise does nothing and returns `None`.
+    #[inline(always)]
+    pub fn save_settled(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Option<bool> {
+        if self.released != 0 {
+            return None;
+        }
+        let one = self.vcpus.get_mut(vcpu.index())?;
+        if !one.take_last_back(ich) {
+            return None;
+        }
+        one.interface.leave(ich);
+        ich.write_hcr(0);
+        if one.interface.claims.is_empty() {
+            return Some(false);
+        }
+        Some(self.deliverable(vcpu))
     }
 
     /// Returns the CPU interface of `vcpu` to its reset state, as turning the

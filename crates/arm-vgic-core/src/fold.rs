@@ -59,6 +59,31 @@ impl Folded {
     }
 }
 
+impl Private {
+    /// Folds a vCPU that is loaded and whose list registers are empty, or hold but one
+    /// SGI or PPI, in the first, with which the guest is done. Otherwise does nothing
+    /// and returns `false`.
+    #[inline(always)]
+    pub(crate) fn take_last_back(&mut self, ich: &impl IchRegs) -> bool {
+        let interface = &mut self.interface;
+        let is_plain = interface.loaded && interface.hcr == interface.idle;
+        if !is_plain || interface.listed > 1 {
+            return false;
+        }
+        if interface.listed == 1 {
+            let written = interface.lrs[0];
+            let is_private = word_of(written.intid()) == 0 && self.sources.is_none();
+            let is_done = written.is_merely_pending() && ich.read_lr(0).is_inactive();
+            if !(is_private && is_done && self.bank.end_lent(written)) {
+                return false;
+            }
+            interface.listed = 0;
+        }
+        interface.vmcr = ich.read_vmcr();
+        true
+    }
+}
+
 impl Controller {
     /// Takes everything back from the list registers of `vcpu`, which is loaded
     /// in this CPU. [`flush`](Self::flush) must follow before it runs. A vCPU
@@ -91,32 +116,6 @@ impl Controller {
                 self.hand_back_released(vcpu, folded);
             }
         }
-    }
-
-    /// Folds a vCPU whose list registers are empty, or hold but one SGI or PPI, in the
-    /// first, with which the guest is done: what [`fold`](Self::fold) comes to then.
-    /// Otherwise does nothing and returns `false`.
-    #[inline]
-    pub(crate) fn take_last_back(&mut self, vcpu: VcpuId, ich: &impl IchRegs) -> bool {
-        let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
-            return false;
-        };
-        let interface = &mut one.interface;
-        let is_plain = interface.loaded && interface.hcr == interface.idle;
-        if !is_plain || interface.listed > 1 || self.released != 0 {
-            return false;
-        }
-        if interface.listed == 1 {
-            let written = interface.lrs[0];
-            let is_private = word_of(written.intid()) == 0 && one.sources.is_none();
-            let is_done = written.is_merely_pending() && ich.read_lr(0).is_inactive();
-            if !(is_private && is_done && one.bank.end_lent(written)) {
-                return false;
-            }
-            interface.listed = 0;
-        }
-        interface.vmcr = ich.read_vmcr();
-        true
     }
 
     /// Takes back what the list registers hold.

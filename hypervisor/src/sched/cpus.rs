@@ -19,7 +19,7 @@ pub struct Cpus {
 }
 
 /// What one CPU shows to the others.
-struct CpuState {
+pub struct CpuState {
     /// Its main loop has something to look at.
     attention: AtomicBool,
     /// It sleeps and would run a vCPU of somebody else's.
@@ -32,6 +32,31 @@ struct CpuState {
     movable: AtomicU16,
     /// What it runs: VM in the upper half, vCPU in the lower.
     running: AtomicU32,
+}
+
+impl CpuState {
+    /// Takes the call to the CPU's main loop. What was changed before it was made is
+    /// visible now.
+    #[inline]
+    pub fn take_call(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::AcqRel)
+    }
+
+    /// Tells whether more than one vCPU may want to run here.
+    #[inline]
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.contenders.load(Ordering::Acquire) > 1
+    }
+
+    /// Records what runs here, for reports.
+    #[inline]
+    pub fn note_running(&self, vcpu: Option<(VmId, VcpuId)>) {
+        let note = vcpu.map_or(NOBODY, |(vm, vcpu)| {
+            u32::from(vm.raw()) << 16 | u32::from(vcpu.raw())
+        });
+        self.running.store(note, Ordering::Relaxed);
+    }
 }
 
 impl Cpus {
@@ -96,13 +121,14 @@ impl Cpus {
             .is_some_and(|state| state.attention.load(Ordering::Acquire))
     }
 
-    /// Takes the call to the main loop of `cpu`. What was changed before it was
-    /// made is visible now.
-    #[inline]
-    pub fn take_call(&self, cpu: PcpuId) -> bool {
-        self.get(cpu).is_some_and(|state| {
-            state.attention.load(Ordering::Relaxed) && state.attention.swap(false, Ordering::AcqRel)
-        })
+    /// Returns what `cpu` shows to the others.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "as documented")]
+    pub fn state(&self, cpu: PcpuId) -> &CpuState {
+        self.get(cpu).expect("a CPU of this machine")
     }
 
     /// Counts a vCPU that has been turned on as a contender for each CPU of
@@ -122,13 +148,6 @@ impl Cpus {
         for state in set.iter().filter_map(|cpu| self.get(cpu)) {
             state.contenders.fetch_sub(1, Ordering::AcqRel);
         }
-    }
-
-    /// Tells whether more than one vCPU may want to run on `cpu`.
-    #[must_use]
-    pub fn is_shared(&self, cpu: PcpuId) -> bool {
-        self.get(cpu)
-            .is_some_and(|state| state.contenders.load(Ordering::Acquire) > 1)
     }
 
     /// Publishes how many vCPUs of `cpu` are ready or run, and how many of them
@@ -188,17 +207,6 @@ impl Cpus {
                 state.is_idle.load(Ordering::SeqCst) && state.is_idle.swap(false, Ordering::SeqCst)
             })
         })
-    }
-
-    /// Records what a CPU runs, for reports.
-    #[inline]
-    pub fn note_running(&self, cpu: PcpuId, vcpu: Option<(VmId, VcpuId)>) {
-        let note = vcpu.map_or(NOBODY, |(vm, vcpu)| {
-            u32::from(vm.raw()) << 16 | u32::from(vcpu.raw())
-        });
-        if let Some(state) = self.get(cpu) {
-            state.running.store(note, Ordering::Relaxed);
-        }
     }
 
     /// Returns what each CPU runs.

@@ -342,6 +342,7 @@ impl<T> RunQueue<T> {
     }
 
     /// Charges number `index`, which runs, for `ticks` on the CPU.
+    #[inline]
     pub fn charge(&mut self, index: usize, ticks: u64) {
         if let Some((place, _)) = self.items.get_mut(index) {
             place.had = place.had.wrapping_add(place.share.virtual_ticks(ticks));

@@ -85,7 +85,7 @@ impl Post {
     /// The main loop of a CPU.
     fn main(&self, here: PcpuId, mut is_home: bool) {
         for turn in here.index().. {
-            self.cpus.take_call(here);
+            self.cpus.state(here).take_call();
             is_home |= self.arrivals[here.index()].swap(false, Ordering::Acquire);
             if self.is_over.load(Ordering::Acquire) {
                 return;
