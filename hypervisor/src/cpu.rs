@@ -139,8 +139,8 @@ pub trait Cpu {
     /// signalled here while a guest that is loaded handles it.
     fn activate(&mut self, physical: IntId);
 
-    /// Drops what this CPU's TLBs hold of the VM that `vttbr` names.
-    fn forget_translations(&mut self, vttbr: u64);
+    /// Drops what this CPU's TLBs hold of the VM whose vCPU is loaded, before that runs.
+    fn forget_translations(&mut self);
 
     /// Sleeps until a physical interrupt is pending.
     fn wait_for_interrupt(&mut self);

@@ -41,10 +41,13 @@ pub struct Scheduler<H: AxVCpuHal> {
     /// them that may run elsewhere.
     published: (usize, usize),
     /// When one of those that rest wants attention, at the earliest.
-    next_wake_up: Option<u64>,
+    next_wake_up: u64,
     /// One of those that rest may have been called before it did.
     called_going_to_rest: bool,
 }
+
+/// No time at all.
+const NEVER: u64 = u64::MAX;
 
 /// A turn that begins.
 struct Turn {
@@ -53,6 +56,34 @@ struct Turn {
     began: u64,
     /// For how long the vCPU has been ready, in ticks.
     waited: u64,
+}
+
+/// What becomes of a vCPU that has just left the CPU.
+enum Next {
+    /// It waits for its next turn.
+    Wait,
+    /// It waits for an interrupt.
+    Rest,
+    /// It runs no more.
+    Off,
+}
+
+/// Decides what becomes of a vCPU that has left the CPU at `now`.
+#[inline(always)]
+fn what_next<H: AxVCpuHal>(vcpu: &mut Vcpu<H>, outcome: Outcome, now: u64) -> Next {
+    if matches!(outcome, Outcome::Off | Outcome::Fault(_)) || vcpu.vm().is_stopping() {
+        return Next::Off;
+    }
+    if outcome != Outcome::Block {
+        return Next::Wait;
+    }
+    // It may have expired while the guest was on its way out.
+    vcpu.update_physical_timer(now);
+    if vcpu.left_with_interrupt() {
+        Next::Wait
+    } else {
+        Next::Rest
+    }
 }
 
 /// Tells whether a vCPU may run.
@@ -72,7 +103,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
             last: vec![None; hypervisor.slots().len()],
             used_turns: 0,
             published: (0, 0),
-            next_wake_up: None,
+            next_wake_up: NEVER,
             called_going_to_rest: false,
         }
     }
@@ -115,8 +146,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         if hypervisor.serves_console(cpu.id()) && hypervisor.console().wants_attention() {
             monitor::attend(hypervisor);
         }
-        let is_due = self.next_wake_up.is_some_and(|at| at <= now);
-        if is_called || is_due || self.called_going_to_rest {
+        if is_called || self.next_wake_up <= now || self.called_going_to_rest {
             self.attend_vcpus(hypervisor, now);
         }
         if !self.boots.is_empty() {
@@ -174,27 +204,39 @@ impl<H: AxVCpuHal> Scheduler<H> {
         vcpu.mailbox().begin(Doing::Running);
         vcpu.expire(began);
         cpu.set_deadline(vcpu.deadline(began));
+        state.note_running(Some(who));
+        vcpu.load(cpu).expect("a vCPU that is not loaded can be");
         if let Some(last) = self.last.get_mut(usize::from(who.0.raw()))
             && last.replace(who.1).is_some_and(|last| last != who.1)
         {
             // Two vCPUs of a VM use the same VMID and may use the same ASIDs
             // for different address spaces.
-            cpu.forget_translations(vcpu.vm().vcpu_facts().vttbr());
+            cpu.forget_translations();
         }
-        state.note_running(Some(who));
-        let outcome = run_loaded(cpu, vcpu).expect("a vCPU that is not loaded can be");
+        let outcome = run_loaded(cpu, vcpu).expect("one that is loaded can leave");
         vcpu.mailbox().end(Doing::Running);
-        let now = cpu.now_ticks();
+        let now = cpu.glance_at_ticks();
         vcpu.vm().leave(now);
         vcpu.time().end_turn(now - began);
+        let next = what_next(vcpu, outcome, now);
         self.queue.charge(index, now - began);
-        self.finish_turn(hypervisor, index, outcome, now);
+        match next {
+            Next::Off => self.end_running(hypervisor, index, outcome, now),
+            Next::Rest => self.put_to_rest(index, Rest::Blocked, now),
+            Next::Wait => {
+                let is_used_up = self.queue.turn_end().is_some_and(|end| end <= now);
+                self.used_turns = self.used_turns.saturating_add(is_used_up.into());
+                let gives_up = outcome == Outcome::Yield;
+                self.queue.put_back(index, now, is_used_up || gives_up);
+            }
+        }
         now
     }
 
-    /// Decides what becomes of the vCPU that has just left the CPU.
-    #[inline]
-    fn finish_turn(
+    /// Turns a vCPU off that has just left the CPU, at its own wish or its VM's.
+    #[cold]
+    #[inline(never)]
+    fn end_running(
         &mut self,
         hypervisor: &Hypervisor<H>,
         index: usize,
@@ -204,40 +246,17 @@ impl<H: AxVCpuHal> Scheduler<H> {
         let Some(vcpu) = self.queue.get_mut(index) else {
             return;
         };
-        let id = vcpu.id();
+        let (vm, id) = (Arc::clone(vcpu.vm()), vcpu.id());
         if let Outcome::Fault(fault) = outcome {
             hypervisor.report_fault(vcpu, fault);
-            vcpu.vm().request_stop(StopReason::Fault, Some(id));
+            vm.request_stop(StopReason::Fault, Some(id));
         }
         // Not before the vCPU has left the CPU: from now on others may start it.
         if outcome == Outcome::Off {
-            vcpu.vm().cpu_off(id);
+            vm.cpu_off(id);
         }
-        let outcome = if vcpu.vm().is_stopping() {
-            Outcome::Off
-        } else {
-            outcome
-        };
-        if outcome == Outcome::Block {
-            // It may have expired while the guest was on its way out.
-            vcpu.update_physical_timer(now);
-        }
-        match outcome {
-            Outcome::Block if !vcpu.left_with_interrupt() => {
-                self.put_to_rest(index, Rest::Blocked, now);
-            }
-            Outcome::Resume | Outcome::Attend | Outcome::Yield | Outcome::Block => {
-                let is_used_up = self.queue.turn_end().is_some_and(|end| end <= now);
-                self.used_turns = self.used_turns.saturating_add(is_used_up.into());
-                let gives_up = outcome == Outcome::Yield;
-                self.queue.put_back(index, now, is_used_up || gives_up);
-            }
-            Outcome::Off | Outcome::Fault(_) => {
-                let vm = Arc::clone(vcpu.vm());
-                self.turn_off(hypervisor, index, now);
-                hypervisor.park(&vm, id);
-            }
-        }
+        self.turn_off(hypervisor, index, now);
+        hypervisor.park(&vm, id);
     }
 
     /// Returns when a turn that begins at `now` has to be interrupted: at its
@@ -251,7 +270,8 @@ impl<H: AxVCpuHal> Scheduler<H> {
             .serves_console(cpu)
             .then(|| hypervisor.console().deadline())
             .flatten();
-        earliest(earliest(slice, console), self.next_wake_up)
+        let wake_up = (self.next_wake_up != NEVER).then_some(self.next_wake_up);
+        earliest(earliest(slice, console), wake_up)
     }
 
     /// Goes on starting VMs, for a while if there are vCPUs to run.
@@ -305,9 +325,9 @@ impl<H: AxVCpuHal> Scheduler<H> {
     }
 }
 
-/// The run loop: enters the guest again and again until an exit ends the turn.
+/// The run loop: enters the guest again and again until an exit ends the turn, and takes
+/// the vCPU off the CPU.
 fn run_loaded<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Result<Outcome, VcpuError> {
-    vcpu.load(cpu)?;
     let mut outcome = look_around(cpu, vcpu);
     let mut loaded = Loaded { cpu, vcpu };
     while outcome == Outcome::Resume {

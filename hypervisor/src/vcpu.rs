@@ -197,8 +197,9 @@ impl<H: AxVCpuHal> Vcpu<H> {
         cpu.ich().trace().clear();
         let id = self.id;
         let timer_in_flight = self.vm.with_vgic(Some(id), |vgic| {
-            let in_flight = vgic.link(id, layout::TIMER.virt);
-            vgic.load(id, cpu.ich());
+            let has_linked = vgic.load(id, cpu.ich());
+            let timer = layout::TIMER.virt;
+            let in_flight = has_linked.then(|| vgic.link(id, timer)).flatten();
             (in_flight, Kicks::NONE)
         });
         // While the guest has the interrupt in hand, the CPU must not signal it.
@@ -221,9 +222,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
         let id = *id;
         let mut vgic = vm.vgic();
         let mut in_flight = None;
-        if let Some(deliverable) = vgic.save_settled(id, cpu.ich())
-            && vgic.link(id, layout::TIMER.virt).is_none()
-        {
+        if let Some(deliverable) = vgic.save_settled(id, cpu.ich()) {
             drop(vgic);
             self.left = Left {
                 deliverable,
@@ -414,7 +413,7 @@ impl<H: AxVCpuHal> Vcpu<H> {
 
     fn publish_stolen(&self, stolen: u64) {
         let ticks = stolen.saturating_sub(self.stolen_before);
-        let nanos = time::nanos(ticks, self.vm.ticks_per_second());
+        let nanos = self.vm.tick_length().nanos(ticks);
         self.vm.ram().publish(self.stolen_time, nanos);
     }
 

@@ -46,7 +46,7 @@ use mailbox::{Callee, VcpuMailbox};
 use memory::GuestRam;
 use power::{CpuOnError, Phase, Power, Start, StopReason};
 use space::Space;
-use time::CpuTime;
+use time::{CpuTime, TickLength};
 use vgic::Vgic;
 use virtio::VirtioDevices;
 
@@ -134,6 +134,7 @@ pub struct Vm {
     rtc: Arc<DeviceLock<Pl031<SystemClock>>>,
     rtc_intid: IntId,
     clock: SystemClock,
+    tick_length: TickLength,
     console: Arc<Console>,
     images: BootImages,
     machine: &'static dyn Machine,
@@ -459,6 +460,13 @@ impl Vm {
     #[must_use]
     pub const fn ticks_per_second(&self) -> u64 {
         self.clock.ticks_per_second()
+    }
+
+    /// Returns how long a tick of the system counter is.
+    #[inline]
+    #[must_use]
+    pub const fn tick_length(&self) -> TickLength {
+        self.tick_length
     }
 
     /// Returns CNTVOFF_EL2 for a turn that begins.

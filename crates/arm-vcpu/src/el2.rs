@@ -60,14 +60,14 @@ impl AxVCpuHal for El2 {
         load_el1(registers);
         load_optional(registers);
         self.load_debug(&registers.debug);
-        let fp = &raw const registers.fp;
-        // SAFETY: CPTR_EL2.TFP is zero on an enabled CPU (`El2::new`), and EL2
-        // keeps nothing in the SIMD registers.
-        unsafe { fp::load_fp(fp) };
         load_controls(registers);
         CNTV_CVAL_EL0.set(registers.timer.cval);
         CNTV_CTL_EL0.set(registers.timer.ctl);
         allow_walks(registers);
+        let fp = &raw const registers.fp;
+        // SAFETY: CPTR_EL2.TFP is zero on an enabled CPU (`El2::new`), and EL2
+        // keeps nothing in the SIMD registers.
+        unsafe { fp::load_fp(fp) };
     }
 
     fn save(&mut self, registers: &mut GuestSystemRegisters) {
@@ -87,7 +87,6 @@ impl AxVCpuHal for El2 {
         // SAFETY: CPTR_EL2.TFP is zero on an enabled CPU (`El2::new`); the
         // pointer comes from an exclusive reference.
         unsafe { fp::save_fp(fp) };
-        barrier::isb(barrier::SY);
     }
 
     #[inline]
@@ -146,17 +145,24 @@ impl AxVCpuHal for El2 {
         }
     }
 
+    #[inline]
     fn load_debug(&mut self, debug: &DebugRegisters) {
         if debug.armed() {
-            for (index, point) in debug.breakpoints().iter().enumerate() {
-                registers::set_breakpoint(index, point.value, point.control);
-            }
-            for (index, point) in debug.watchpoints().iter().enumerate() {
-                registers::set_watchpoint(index, point.value, point.control);
-            }
+            load_debug_points(debug);
         }
         MDSCR_EL1.set(debug.mdscr());
         OSLAR_EL1.set(u64::from(debug.os_locked()));
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn load_debug_points(debug: &DebugRegisters) {
+    for (index, point) in debug.breakpoints().iter().enumerate() {
+        registers::set_breakpoint(index, point.value, point.control);
+    }
+    for (index, point) in debug.watchpoints().iter().enumerate() {
+        registers::set_watchpoint(index, point.value, point.control);
     }
 }
 
@@ -186,13 +192,12 @@ fn stop_walks(registers: &GuestSystemRegisters) {
 }
 
 /// Ends what [`stop_walks`] began, in the opposite order, once both stages
-/// belong to the guest. A context synchronisation.
+/// belong to the guest. The return to it is a context synchronisation.
 fn allow_walks(registers: &GuestSystemRegisters) {
     barrier::isb(barrier::SY);
     SCTLR_EL1.set(registers.sctlr_el1);
     barrier::isb(barrier::SY);
     TCR_EL1.set(registers.tcr_el1);
-    barrier::isb(barrier::SY);
 }
 
 fn load_controls(registers: &GuestSystemRegisters) {

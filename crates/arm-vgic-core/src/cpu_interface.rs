@@ -112,12 +112,14 @@ pub fn prepare(ich: &mut impl IchRegs) {
 impl Controller {
     /// Puts the state of `vcpu` into the CPU that it is to run on, list
     /// registers included, and enables the virtual CPU interface. The list registers
-    /// must be empty, as [`prepare`] and [`save`](Self::save) leave them.
+    /// must be empty, as [`prepare`] and [`save`](Self::save) leave them. Tells whether
+    /// a PPI of the vCPU is [`link`](Self::link)ed to an active physical interrupt.
     #[inline]
-    pub fn load(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) {
+    pub fn load(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> bool {
         let Some(one) = self.vcpus.get_mut(vcpu.index()) else {
-            return;
+            return false;
         };
+        let has_linked = one.bank.linked != 0;
         let interface = &mut one.interface;
         debug_assert!(!interface.loaded, "vCPU {vcpu} runs already");
         interface.loaded = true;
@@ -149,6 +151,7 @@ impl Controller {
             interface.hcr = 0;
             hand_out(one, &mut self.shared, self.groups, ich);
         }
+        has_linked
     }
 
     /// Takes the state of `vcpu` out of the CPU that it ran on, whose list registers
@@ -166,8 +169,8 @@ impl Controller {
     }
 
     /// Does what [`save`](Self::save) does to a vCPU whose list registers are empty, or
-    /// hold but one SGI or PPI, in the first, with which the guest is done: nobody has
-    /// to be told of anything. Returns whether the vCPU has an interrupt that is
+    /// hold but one SGI or PPI, in the first, with which the guest is done, and none of
+    /// whose PPIs is linked any more: nobody has to be told of anything. Returns whether the vCPU has an interrupt that is
     /// [`deliverable`](Self::deliverable). Otherwise does nothing and returns `None`.
     #[inline(always)]
     pub fn save_settled(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Option<bool> {

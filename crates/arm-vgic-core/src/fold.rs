@@ -61,8 +61,8 @@ impl Folded {
 
 impl Private {
     /// Folds a vCPU that is loaded and whose list registers are empty, or hold but one
-    /// SGI or PPI, in the first, with which the guest is done. Otherwise does nothing
-    /// and returns `false`.
+    /// SGI or PPI, in the first, with which the guest is done, if none of its PPIs is
+    /// linked then. Otherwise does nothing and returns `false`.
     #[inline(always)]
     pub(crate) fn take_last_back(&mut self, ich: &impl IchRegs) -> bool {
         let interface = &mut self.interface;
@@ -70,8 +70,14 @@ impl Private {
         if !is_plain || interface.listed > 1 {
             return false;
         }
+        if interface.listed == 0 && self.bank.linked != 0 {
+            return false;
+        }
         if interface.listed == 1 {
             let written = interface.lrs[0];
+            if self.bank.linked & !(1 << (written.intid() % 32)) != 0 {
+                return false;
+            }
             let is_private = word_of(written.intid()) == 0 && self.sources.is_none();
             let is_done = written.is_merely_pending() && ich.read_lr(0).is_inactive();
             if !(is_private && is_done && self.bank.end_lent(written)) {

@@ -7,9 +7,7 @@
 use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
-use aarch64_cpu::registers::{
-    CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0, Readable, VTTBR_EL2, Writeable,
-};
+use aarch64_cpu::registers::{CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0, Readable, Writeable};
 use arm_vcpu::el2::El2;
 use hypervisor::cpu::{Cpu, PcpuId, PhysicalInterrupt};
 use hypervisor::telemetry::Watched;
@@ -124,11 +122,12 @@ impl<G: CpuGic> Cpu for El2Cpu<G> {
         }
     }
 
-    fn forget_translations(&mut self, vttbr: u64) {
-        VTTBR_EL2.set(vttbr);
+    fn forget_translations(&mut self) {
+        // Since VTTBR_EL2 was loaded there has been a context synchronisation, and the
+        // return to the guest is the one that has to follow.
         // SAFETY: TLB maintenance changes no translation, it only makes the
         // tables be read again.
-        unsafe { asm!("isb", "tlbi vmalle1", "dsb nsh", "isb", options(nostack)) };
+        unsafe { asm!("tlbi vmalle1", "dsb nsh", options(nostack)) };
     }
 
     fn wait_for_interrupt(&mut self) {

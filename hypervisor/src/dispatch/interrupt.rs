@@ -39,10 +39,11 @@ pub(super) fn take<C: Cpu>(cpu: &mut C, vcpu: &mut Vcpu<C::Hal>) -> Outcome {
         PhysicalInterrupt::Deadline => {
             vcpu.exits.reason = Reason::Deadline;
             let now = cpu.now_ticks();
-            vcpu.expire(now);
+            // What else is due then is seen to when its next turn begins.
             if vcpu.is_turn_over(now) {
                 Outcome::Attend
             } else {
+                vcpu.expire(now);
                 cpu.set_deadline(vcpu.deadline(now));
                 Outcome::Resume
             }

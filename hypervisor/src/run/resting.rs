@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 
 use arm_vcpu::AxVCpuHal;
 
-use super::Scheduler;
+use super::{NEVER, Scheduler};
 use crate::machine::Hypervisor;
 use crate::sched::Rest;
-use crate::vcpu::{Vcpu, earliest};
+use crate::vcpu::Vcpu;
 use crate::vm::mailbox::Doing;
 use crate::vm::power::Start;
 
@@ -75,7 +75,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         }
         let resting = (0..self.queue.len()).filter(|index| self.queue.rest(*index).is_some());
         let wake_ups = resting.filter_map(|index| self.queue.get(index)?.wakes_at());
-        self.next_wake_up = wake_ups.min();
+        self.next_wake_up = wake_ups.min().unwrap_or(NEVER);
     }
 
     /// Looks at number `index`; `false` if it has left.
@@ -131,7 +131,8 @@ impl<H: AxVCpuHal> Scheduler<H> {
         if let Some(vcpu) = self.queue.get_mut(index) {
             // Who called it before has told nobody.
             self.called_going_to_rest |= vcpu.mailbox().begin(Doing::Resting);
-            self.next_wake_up = earliest(self.next_wake_up, vcpu.begin_rest(rest, now));
+            let wakes_at = vcpu.begin_rest(rest, now).unwrap_or(NEVER);
+            self.next_wake_up = self.next_wake_up.min(wakes_at);
         }
         self.queue.put_to_rest(index, rest);
     }

@@ -305,15 +305,22 @@ impl<T> RunQueue<T> {
         };
         self.turn = Some(turn);
         self.ready.remove(index);
-        let (place, _) = self.items.get_mut(turn.index)?;
+        let (place, _) = self.items.get_mut(index)?;
         let waited = match place.state {
             State::Ready(since) => now.saturating_sub(since),
             State::Resting(_) | State::Running => 0,
         };
         place.state = State::Running;
         place.is_fresh = false;
-        self.raise_floor(best);
-        Some((turn.index, waited))
+        let (mut share, mut had) = (place.share, place.had);
+        if best != index {
+            (share, had) = self
+                .items
+                .get(best)
+                .map(|(best, _)| (best.share, best.had))?;
+        }
+        self.raise_floor(share, had);
+        Some((index, waited))
     }
 
     /// Returns when the present turn ends, if somebody waited for that when it
@@ -383,15 +390,13 @@ impl<T> RunQueue<T> {
         self.floors.get(share.level()).copied().unwrap_or_default()
     }
 
-    /// Of all that are ready, number `index` has had least of its priority.
-    fn raise_floor(&mut self, index: usize) {
-        let Some((place, _)) = self.items.get(index) else {
-            return;
-        };
-        if let Some(floor) = self.floors.get_mut(place.share.level())
-            && before(*floor, place.had)
+    /// Of all that are ready, who has had least of its priority has had `had`.
+    #[inline]
+    fn raise_floor(&mut self, share: Share, had: u64) {
+        if let Some(floor) = self.floors.get_mut(share.level())
+            && before(*floor, had)
         {
-            *floor = place.had;
+            *floor = had;
         }
     }
 

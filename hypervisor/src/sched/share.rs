@@ -8,10 +8,16 @@ pub const LEVELS: usize = *VmConfig::PRIORITIES.end() as usize + 1;
 /// The most that a weight can be.
 const MAX_WEIGHT: u32 = *VmConfig::WEIGHTS.end();
 
+/// One is so many bits of a ratio: a division less at each turn.
+const RATIO_BITS: u32 = 32;
+
 /// Weight and priority of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     weight: u32,
+    /// By how much virtual time passes more quickly than for one of the highest weight:
+    /// so many parts.
+    ratio: u64,
     priority: u8,
 }
 
@@ -21,8 +27,10 @@ impl Share {
     /// which higher ones go first. What lies outside is brought to the nearest.
     #[must_use]
     pub fn new(weight: u32, priority: u8) -> Self {
+        let weight = weight.clamp(*VmConfig::WEIGHTS.start(), MAX_WEIGHT);
         Self {
-            weight: weight.clamp(*VmConfig::WEIGHTS.start(), MAX_WEIGHT),
+            weight,
+            ratio: (u64::from(MAX_WEIGHT) << RATIO_BITS) / u64::from(weight),
             priority: priority.min(*VmConfig::PRIORITIES.end()),
         }
     }
@@ -43,11 +51,7 @@ impl Share {
     #[inline]
     #[must_use]
     pub fn virtual_ticks(self, ticks: u64) -> u64 {
-        // Of a turn, which is short, the product fits.
-        if let Some(scaled) = ticks.checked_mul(MAX_WEIGHT.into()) {
-            return scaled / u64::from(self.weight.max(1));
-        }
-        let scaled = u128::from(ticks) * u128::from(MAX_WEIGHT) / u128::from(self.weight);
+        let scaled = u128::from(ticks) * u128::from(self.ratio) >> RATIO_BITS;
         u64::try_from(scaled).unwrap_or(u64::MAX >> 1)
     }
 }

@@ -23,8 +23,8 @@ pub(crate) enum Deed {
     Deadline(Option<u64>),
     Activate(u32),
     Deactivate(u32),
-    /// Dropped the translations of the VM with this VTTBR_EL2.
-    Forget(u64),
+    /// Dropped the translations of the VM that is loaded.
+    Forget,
     Sleep,
 }
 
@@ -236,8 +236,8 @@ impl Cpu for FakeCpu {
         wires.deeds.push(Deed::Activate(physical.raw()));
     }
 
-    fn forget_translations(&mut self, vttbr: u64) {
-        self.state.wires().deeds.push(Deed::Forget(vttbr));
+    fn forget_translations(&mut self) {
+        self.state.wires().deeds.push(Deed::Forget);
     }
 
     fn wait_for_interrupt(&mut self) {

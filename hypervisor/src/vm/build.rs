@@ -20,7 +20,7 @@ use super::mailbox::VcpuMailbox;
 use super::memory::{GuestRam, OutOfMemory};
 use super::power::Power;
 use super::space::{PassedDevice, Space, Vmids};
-use super::time;
+use super::time::{self, TickLength};
 use super::vgic::{Frame, HostGic, Vgic, VgicError};
 use super::virtio::{DiskProblem, FillEntropy};
 use super::{BootImages, GUEST_CONDUIT, Member, VcpuFacts, Vm};
@@ -267,6 +267,7 @@ impl VmBuilder {
             rtc,
             rtc_intid: layout::RTC.interrupt,
             clock,
+            tick_length: TickLength::of(clock.ticks_per_second()),
             console: Arc::clone(&self.console),
             images: BootImages {
                 image,

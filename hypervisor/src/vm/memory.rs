@@ -32,7 +32,7 @@ pub struct Segment {
 pub struct Notice {
     /// Which of the segments holds it.
     segment: usize,
-    offset: usize,
+    doubleword: usize,
 }
 
 /// All memory of a VM. Shape and backing never change while the VM exists.
@@ -195,7 +195,13 @@ impl GuestRam {
         };
         let mut found = self.segments.iter().map(holds).enumerate();
         found
-            .find_map(|(segment, offset)| offset.map(|offset| Notice { segment, offset }))
+            .find_map(|(segment, offset)| {
+                let doubleword = offset? / size_of::<u64>();
+                Some(Notice {
+                    segment,
+                    doubleword,
+                })
+            })
             .ok_or(AccessError::OutsideMemory)
     }
 
@@ -206,12 +212,11 @@ impl GuestRam {
         let Some(segment) = self.segments.get(notice.segment) else {
             return;
         };
-        let fits = notice.offset + size_of::<u64>() <= segment.frames.size_bytes;
-        if fits && notice.offset.is_multiple_of(size_of::<u64>()) {
-            let host = usize::from(segment.frames.start) + notice.offset;
+        if notice.doubleword < segment.frames.size_bytes / size_of::<u64>() {
+            let host = usize::from(segment.frames.start) + notice.doubleword * size_of::<u64>();
             let host = ptr::with_exposed_provenance_mut(host);
             // SAFETY: eight bytes of this VM's own frames, which no Rust reference
-            // ever covers, aligned as frames and the offset are.
+            // ever covers, aligned as frames are.
             unsafe { AtomicU64::from_ptr(host) }.store(value.to_le(), Ordering::Relaxed);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use arm_vcpu::SystemRegister;
 
-use super::{SLICE_TICKS, run_to_the_end};
+use super::{SLICE_TICKS, run_to_the_end, turn_on};
 use crate::cpu::PcpuId;
 use crate::testing::{Deed, Rig};
 
@@ -138,27 +138,46 @@ fn whoever_waits_gives_the_cpu_away_at_once() {
     assert_eq!(rig.now(), Rig::START, "nobody had to wait for a slice");
 }
 
+/// How often translations were dropped on the rig's CPU since the last call.
+fn drops(rig: &Rig) -> usize {
+    let deeds = core::mem::take(&mut rig.cpu(0).wires().deeds);
+    deeds.iter().filter(|deed| **deed == Deed::Forget).count()
+}
+
 #[test]
-fn translations_are_dropped_between_vcpus_and_only_then() {
-    let mut rig = Rig::new(&[&[0], &[0]]);
+fn translations_are_dropped_between_vcpus_of_a_vm_and_only_then() {
+    let mut rig = Rig::new(&[&[0, 0]]);
+    turn_on(&rig, 1, 0);
     rig.settle();
-    let forgotten = |rig: &Rig| {
-        let deeds = core::mem::take(&mut rig.cpu(0).wires().deeds);
-        let forgotten = |deed: &Deed| matches!(deed, Deed::Forget(_));
-        deeds.into_iter().filter(forgotten).collect::<Vec<_>>()
-    };
-    forgotten(&rig);
     rig.advance_to(rig.now() + SLICE_TICKS);
     rig.settle();
-    let vttbr = rig.vm(running(&rig)).vcpu_facts().vttbr();
-    assert_eq!(forgotten(&rig), [Deed::Forget(vttbr)]);
+    drops(&rig);
+    rig.advance_to(rig.now() + SLICE_TICKS);
+    rig.settle();
+    assert_eq!(drops(&rig), 1);
     // Exits that end no turn.
-    for _ in 0..3 {
-        rig.script(running(&rig), 0)
-            .exit(arm_vcpu::fakes::hypercall(1));
+    for vcpu in 0..2 {
+        for _ in 0..3 {
+            rig.script(0, vcpu).exit(arm_vcpu::fakes::hypercall(1));
+        }
     }
     rig.settle();
-    assert_eq!(forgotten(&rig), []);
+    assert_eq!(drops(&rig), 0);
+    run_to_the_end(&mut rig, 1);
+}
+
+#[test]
+fn vms_keep_their_translations_while_others_have_the_cpu() {
+    let mut rig = Rig::new(&[&[0], &[0]]);
+    rig.settle();
+    rig.advance_to(rig.now() + SLICE_TICKS);
+    rig.settle();
+    drops(&rig);
+    for _ in 0..3 {
+        rig.advance_to(rig.now() + SLICE_TICKS);
+        rig.settle();
+    }
+    assert_eq!(drops(&rig), 0);
     run_to_the_end(&mut rig, 2);
 }
 
