@@ -195,7 +195,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         };
         if !vcpu.vm().try_enter() {
             // It has been paused just now.
-            self.queue.put_back(index, began, true);
+            self.queue.put_back(index, began, 0, true);
             return began;
         }
         let who = (vcpu.vm().id(), vcpu.id());
@@ -218,16 +218,20 @@ impl<H: AxVCpuHal> Scheduler<H> {
         let now = cpu.glance_at_ticks();
         vcpu.vm().leave(now);
         vcpu.time().end_turn(now - began);
-        let next = what_next(vcpu, outcome, now);
-        self.queue.charge(index, now - began);
-        match next {
-            Next::Off => self.end_running(hypervisor, index, outcome, now),
-            Next::Rest => self.put_to_rest(index, Rest::Blocked, now),
+        match what_next(vcpu, outcome, now) {
             Next::Wait => {
                 let is_used_up = self.queue.turn_end().is_some_and(|end| end <= now);
                 self.used_turns = self.used_turns.saturating_add(is_used_up.into());
-                let gives_up = outcome == Outcome::Yield;
-                self.queue.put_back(index, now, is_used_up || gives_up);
+                let ends_turn = is_used_up || outcome == Outcome::Yield;
+                self.queue.put_back(index, now, now - began, ends_turn);
+            }
+            Next::Rest => {
+                self.queue.charge(index, now - began);
+                self.put_to_rest(index, Rest::Blocked, now);
+            }
+            Next::Off => {
+                self.queue.charge(index, now - began);
+                self.end_running(hypervisor, index, outcome, now);
             }
         }
         now

@@ -24,12 +24,16 @@ impl IndexSet {
     /// Adds `index`.
     #[inline]
     pub(super) fn insert(&mut self, index: usize) {
-        if index / WORD_BITS >= self.0.len() {
-            self.reserve(index + 1);
+        match self.0.get_mut(index / WORD_BITS) {
+            Some(word) => *word |= 1 << (index % WORD_BITS),
+            None => self.insert_beyond(index),
         }
-        if let Some(word) = self.0.get_mut(index / WORD_BITS) {
-            *word |= 1 << (index % WORD_BITS);
-        }
+    }
+
+    #[cold]
+    fn insert_beyond(&mut self, index: usize) {
+        self.reserve(index + 1);
+        self.insert(index);
     }
 
     /// Removes `index`.

@@ -54,6 +54,13 @@ struct Place {
     arrived: u64,
 }
 
+impl Place {
+    #[inline]
+    fn charge(&mut self, ticks: u64) {
+        self.had = self.had.wrapping_add(self.share.virtual_ticks(ticks));
+    }
+}
+
 /// A turn that has begun and was not used up.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
@@ -352,15 +359,17 @@ impl<T> RunQueue<T> {
     #[inline]
     pub fn charge(&mut self, index: usize, ticks: u64) {
         if let Some((place, _)) = self.items.get_mut(index) {
-            place.had = place.had.wrapping_add(place.share.virtual_ticks(ticks));
+            place.charge(ticks);
         }
     }
 
-    /// Takes number `index` off the CPU at `now`; it is ready to go on. With
-    /// `ends_turn` it gives up what is left of its turn.
-    pub fn put_back(&mut self, index: usize, now: u64, ends_turn: bool) {
+    /// Takes number `index` off the CPU at `now`, where it has run for `ticks`; it is
+    /// ready to go on. With `ends_turn` it gives up what is left of its turn.
+    #[inline]
+    pub fn put_back(&mut self, index: usize, now: u64, ticks: u64, ends_turn: bool) {
         let order = self.order();
         if let Some((place, _)) = self.items.get_mut(index) {
+            place.charge(ticks);
             place.state = State::Ready(now);
             place.order = order;
             self.ready.insert(index);

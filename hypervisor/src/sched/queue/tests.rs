@@ -24,8 +24,7 @@ fn run(queue: &mut RunQueue<usize>, now: &mut u64, most: u64) -> usize {
     let end = queue.turn_end().unwrap_or(now.saturating_add(most));
     let ticks = most.min(end.saturating_sub(*now));
     *now += ticks;
-    queue.charge(index, ticks);
-    queue.put_back(index, *now, false);
+    queue.put_back(index, *now, ticks, false);
     *queue.get(index).expect("it is there")
 }
 
@@ -161,11 +160,11 @@ fn nobody_waits_for_a_turn_to_end_that_nobody_else_wants() {
     queue.put_to_rest(1, Rest::Blocked);
     assert_eq!(queue.take_next(0, |_| true), Some((0, 0)));
     assert_eq!(queue.turn_end(), None);
-    queue.put_back(0, 10, false);
+    queue.put_back(0, 10, 0, false);
     queue.wake(1, 10);
     assert_eq!(queue.take_next(10, |item| *item != 1), Some((0, 0)));
     assert_eq!(queue.turn_end(), None, "the other may not run");
-    queue.put_back(0, 20, false);
+    queue.put_back(0, 20, 0, false);
     assert_eq!(queue.take_next(20, |_| true), Some((0, 0)));
     assert_eq!(queue.turn_end(), Some(SLICE));
 }
@@ -176,7 +175,7 @@ fn a_turn_that_is_given_up_goes_to_the_next() {
     for turn in 0..6 {
         let (index, _) = queue.take_next(5, |_| true).expect("ready");
         assert_eq!(index, turn % 2);
-        queue.put_back(index, 5, true);
+        queue.put_back(index, 5, 0, true);
     }
 }
 
@@ -184,9 +183,9 @@ fn a_turn_that_is_given_up_goes_to_the_next() {
 fn who_may_not_run_is_passed_over() {
     let mut queue = queue(&[(100, 7), (100, 0)]);
     assert_eq!(queue.take_next(0, |item| *item != 0), Some((1, 0)));
-    queue.put_back(1, 10, false);
+    queue.put_back(1, 10, 0, false);
     assert_eq!(queue.take_next(10, |item| *item != 1), Some((0, 10)));
-    queue.put_back(0, 20, false);
+    queue.put_back(0, 20, 0, false);
     assert_eq!(queue.take_next(20, |_| false), None);
 }
 
@@ -238,8 +237,7 @@ proptest! {
                             let end = queue.turn_end().unwrap_or(u64::MAX);
                             let ran = ticks.min(end.saturating_sub(now));
                             now += ran;
-                            queue.charge(index, ran);
-                            queue.put_back(index, now, action == 3);
+                            queue.put_back(index, now, ran, action == 3);
                             for (other, waited) in waited.iter_mut().enumerate() {
                                 let waits = other != who && ready.contains(&other);
                                 *waited = if waits { *waited + ran } else { 0 };
