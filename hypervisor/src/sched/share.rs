@@ -51,7 +51,7 @@ impl Share {
     #[inline]
     #[must_use]
     pub fn virtual_ticks(self, ticks: u64) -> u64 {
-        let scaled = u128::from(ticks) * u128::from(self.ratio) >> RATIO_BITS;
+        let scaled = (u128::from(ticks) * u128::from(self.ratio)) >> RATIO_BITS;
         u64::try_from(scaled).unwrap_or(u64::MAX >> 1)
     }
 }

@@ -49,9 +49,9 @@ impl TickLength {
     /// Converts ticks to nanoseconds; less than one in four thousand million is cut off.
     #[inline]
     #[must_use]
-    pub const fn nanos(self, ticks: u64) -> u64 {
-        // Centuries fit.
-        (ticks as u128 * self.0 as u128 >> Self::BITS) as u64
+    pub fn nanos(self, ticks: u64) -> u64 {
+        let scaled = (u128::from(ticks) * u128::from(self.0)) >> Self::BITS;
+        u64::try_from(scaled).unwrap_or(u64::MAX)
     }
 }
 
