@@ -16,3 +16,4 @@ mod start;
 pub mod timer;
 mod vectors;
 pub mod verdict;
+pub mod virtio;

@@ -11,7 +11,7 @@ use super::chart::{self, Bars};
 use super::figures::{Figure, Figures};
 use super::limits::{self, Limit, Limits};
 use super::measure;
-use super::operations::{self, EXITS};
+use super::operations::{self, DEVICES, EXITS};
 use super::table::{Table, number};
 use super::write;
 use crate::cli::ExitsOptions;
@@ -68,7 +68,7 @@ impl Exits {
         let mut bare = alone.clone();
         bare.mode = Mode::Bare;
         let bare = figures(bare, "without the hypervisor", EXITS.len())?;
-        let mut here = figures(alone, "on the hypervisor", EXITS.len())?;
+        let mut here = figures(alone, "on the hypervisor", EXITS.len() + DEVICES.len())?;
 
         for word in ["vcpu-switch", "vcpu-wake", "vcpu-handover"] {
             let pair = measure::vm(workspace, "vm0", 2, word)?;

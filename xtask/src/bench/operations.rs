@@ -32,6 +32,10 @@ pub(crate) const EXITS: [Operation; 14] = [
     operation("first-touch", "first touch of a page"),
 ];
 
+/// What such a VM measures besides, with devices that a machine without the hypervisor
+/// has not.
+pub(crate) const DEVICES: [Operation; 1] = [operation("virtio-kick", "virtio kick")];
+
 /// What two vCPUs measure that share a physical CPU.
 pub(crate) const SWITCHES: [Operation; 5] = [
     operation("vcpu-switch", "vCPU switch within a VM"),
@@ -43,5 +47,5 @@ pub(crate) const SWITCHES: [Operation; 5] = [
 
 /// Returns all of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Operation> {
-    EXITS.iter().chain(&SWITCHES)
+    EXITS.iter().chain(&DEVICES).chain(&SWITCHES)
 }

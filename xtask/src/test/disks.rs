@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use dtb_platform::DiskPart;
+use dtb_platform::{DiskPart, NetConfig};
 
 use super::suite::{Run, Test, Verdict};
 use crate::guest::initramfs::Purpose;
 use crate::run::disks::{DiskSpec, Home, Image};
-use crate::run::spec::{MachineSpec, VmSpec};
+use crate::run::spec::{Boot, MachineSpec, VmSpec};
 
 /// How much is written to a file system, in MB, and how large the disk is.
 const DATA_MB: u32 = 200;
@@ -24,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         Test::new("a_read_only_disk_cannot_be_written", read_only),
         Test::on_hypervisor("each_vm_has_its_part_of_a_disk_alone", parts),
+        Test::on_hypervisor("a_hostile_driver_hurts_only_itself", hostile).within_minutes(5),
         Test::new("what_is_flushed_outlives_a_killed_machine", killed).within_minutes(6),
         Test::new("a_file_system_outlives_the_machine", outlives).within_minutes(10),
     ]
@@ -188,5 +189,49 @@ fn parts(run: &Run<'_>) -> Result<()> {
         fs::read(&memory)? == vec![0; MIB],
         "a disk in memory has changed its file"
     );
+    Ok(())
+}
+
+/// One VM's driver does everything wrong with a disk, a card and a source of entropy,
+/// on two CPUs that another VM shares, which writes to the same disk of the machine and
+/// reads back what it has written.
+fn hostile(run: &Run<'_>) -> Result<()> {
+    const SECTORS: u64 = 4096;
+    let path = image(run, "hostile", 4 * MIB as u64)?;
+    let part = |number| DiskSpec {
+        home: Home::Disk(DiskPart::Sectors {
+            first: number * SECTORS,
+            count: SECTORS,
+        }),
+        ..DiskSpec::whole(Image::File(path.clone()))
+    };
+    let command = "n=0
+         while :; do
+             dd if=/dev/urandom of=/tmp/data bs=64k count=32 2> /dev/null
+             dd if=/tmp/data of=/dev/vda bs=64k conv=fsync 2> /dev/null || break
+             echo 3 > /proc/sys/vm/drop_caches
+             cmp /tmp/data /dev/vda || break
+             n=$((n + 1)); echo round $n is right
+         done"
+        .to_owned();
+    let mut honest = run.linux(Purpose::Run { command })?;
+    (honest.name, honest.vcpus, honest.memory_mib) = ("honest".to_owned(), 2, 192);
+    honest.disks = vec![part(0)];
+    honest.add_drivers(&run.context.guests)?;
+    let guest = run.context.workspace.build_guest("hostile")?;
+    let mut hostile = VmSpec::new(Boot::Kernel(guest));
+    (hostile.name, hostile.vcpus, hostile.memory_mib) = ("hostile".to_owned(), 2, 64);
+    hostile.append("virtio");
+    hostile.disks = vec![part(1)];
+    hostile.nets = vec![NetConfig::default()];
+    let mut guest = run.talk_on(&MachineSpec::of(2, vec![honest, hostile]))?;
+    for device in ["entropy", "block", "network"] {
+        guest.expect(&format!("the {device} device has had every wrong driver"))?;
+    }
+    guest.expect("guest hostile: ok")?;
+    // What was under way then is done, and another round after it.
+    for _ in 0..2 {
+        guest.expect("is right")?;
+    }
     Ok(())
 }

@@ -51,3 +51,12 @@ pub fn write8(address: u64, value: u8) {
             options(nostack, preserves_flags));
     }
 }
+
+/// Stores a half word.
+pub fn write16(address: u64, value: u16) {
+    // SAFETY: as in `write32`.
+    unsafe {
+        asm!("strh {0:w}, [{1}]", in(reg) u32::from(value), in(reg) address,
+            options(nostack, preserves_flags));
+    }
+}

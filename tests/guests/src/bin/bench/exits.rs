@@ -4,6 +4,7 @@ use core::cell::Cell;
 
 use test_guests::check_eq;
 use test_guests::runtime::smccc::{self, Conduit};
+use test_guests::runtime::virtio::{self, QueueMemory};
 use test_guests::runtime::{console, gic, machine};
 
 use super::operation;
@@ -23,6 +24,10 @@ const SPI: u32 = 40;
 const PAGE: u64 = 4096;
 const FAR: u64 = 64 << 20;
 
+/// The queue that is kicked. Its size is a power of two.
+static QUEUE: QueueMemory = QueueMemory::new();
+const QUEUE_SIZE: u32 = 16;
+
 /// Measures all of them.
 pub(crate) fn measure_all() {
     hypercalls();
@@ -36,6 +41,7 @@ pub(crate) fn measure_all() {
     });
     measure("device-read", || operation::load(CLOCK));
     measure("pl011-flags", || operation::load(console::UARTFR));
+    virtio_kick();
     let page = Cell::new(machine::ram_start() + FAR);
     measure("first-touch", || {
         let (start, end) = machine::tree_range();
@@ -67,4 +73,20 @@ fn hypercalls() {
         check_eq!(answer.cast_signed(), version, "PSCI_VERSION");
         ticks
     });
+}
+
+/// A kick of a queue of which all has been used already.
+fn virtio_kick() {
+    let Some(device) = virtio::Device::find(virtio::ENTROPY) else {
+        return;
+    };
+    device.begin();
+    device.set_queue(0, &QUEUE.queue(QUEUE_SIZE));
+    device.go();
+    QUEUE.describe(0, QUEUE.buffers(), 16, virtio::WRITE, 0);
+    QUEUE.offer(0, 0);
+    device.notify(0);
+    check_eq!(QUEUE.used(), 1, "requests that are done");
+    measure("virtio-kick", || operation::store(device.notifier(), 0));
+    check_eq!(device.status() & virtio::NEEDS_RESET, 0, "NEEDS_RESET");
 }

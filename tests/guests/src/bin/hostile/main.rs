@@ -16,14 +16,19 @@ mod interrupts;
 mod registers;
 #[cfg(target_os = "none")]
 mod tables;
+#[cfg(target_os = "none")]
+mod virtio;
 
 test_guests::guest!("hostile", run);
 
 #[cfg(target_os = "none")]
 fn run() {
-    use test_guests::runtime::smccc;
+    use test_guests::runtime::{machine, smccc};
     use test_guests::say;
 
+    if machine::has_boot_word("virtio") {
+        return virtio::check_all();
+    }
     let virtualised = smccc::smc_answers();
     say!(
         "SMC {}",
@@ -40,6 +45,7 @@ fn run() {
     tables::check_all();
     interrupts::fuzz();
     addresses::check_all();
+    virtio::check_all();
     everyone::check_all(virtualised);
     interrupts::recover("everything");
 }
