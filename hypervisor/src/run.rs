@@ -144,6 +144,8 @@ impl<H: AxVCpuHal> Scheduler<H> {
             self.receive(hypervisor, cpu.id());
         }
         if hypervisor.serves_console(cpu.id()) && hypervisor.console().wants_attention() {
+            // It shows the load of each CPU.
+            self.publish(hypervisor, cpu.id());
             monitor::attend(hypervisor);
         }
         if is_called || self.next_wake_up <= now || self.called_going_to_rest {
@@ -206,9 +208,8 @@ impl<H: AxVCpuHal> Scheduler<H> {
         cpu.set_deadline(vcpu.deadline(began));
         state.note_running(Some(who));
         vcpu.load(cpu).expect("a vCPU that is not loaded can be");
-        if let Some(last) = self.last.get_mut(usize::from(who.0.raw()))
-            && last.replace(who.1).is_some_and(|last| last != who.1)
-        {
+        let last = self.last.get_mut(usize::from(who.0.raw()));
+        if last.is_none_or(|last| last.replace(who.1).is_some_and(|last| last != who.1)) {
             // Two vCPUs of a VM use the same VMID and may use the same ASIDs
             // for different address spaces.
             cpu.forget_translations();

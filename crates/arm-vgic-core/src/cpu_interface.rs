@@ -170,8 +170,9 @@ impl Controller {
 
     /// Does what [`save`](Self::save) does to a vCPU whose list registers are empty, or
     /// hold but one SGI or PPI, in the first, with which the guest is done, and none of
-    /// whose PPIs is linked any more: nobody has to be told of anything. Returns whether the vCPU has an interrupt that is
-    /// [`deliverable`](Self::deliverable). Otherwise does nothing and returns `None`.
+    /// whose PPIs is linked any more: nobody has to be told of anything. Returns whether
+    /// the vCPU has an interrupt that is [`deliverable`](Self::deliverable). Otherwise
+    /// does nothing and returns `None`: [`save`](Self::save) it is then.
     #[inline(always)]
     pub fn save_settled(&mut self, vcpu: VcpuId, ich: &mut impl IchRegs) -> Option<bool> {
         if self.released != 0 {

@@ -44,9 +44,9 @@ pub(super) fn vcpus<H: AxVCpuHal>(hypervisor: &Hypervisor<H>) {
             let mut running = hypervisor.cpus().running();
             let runs = running.any(|(_, running)| running == Some((vm.id(), vcpu)));
             let state = match (runs, vm.is_on(vcpu)) {
-                (true, _) => "runs",
+                (_, false) => "off",
+                (true, true) => "runs",
                 (false, true) => "on",
-                (false, false) => "off",
             };
             let (home, share, set) = (mailbox.home(), vm.share(), vm.cpu_set(vcpu));
             console.print(format_args!(

@@ -254,6 +254,25 @@ fn times_add_up() {
 }
 
 #[test]
+fn stats_tell_how_many_want_a_cpu_also_where_there_is_but_one() {
+    let mut rig = Rig::new(&[&[0], &[0], &[0]]);
+    rig.settle();
+    let load = |rig: &mut Rig| {
+        let answer = command(rig, "stats");
+        let mut lines = answer.lines().skip_while(|line| !line.starts_with("CPU "));
+        let line = lines.nth(1).expect("a line for CPU 0");
+        let load = line.split_whitespace().nth(1).map(str::parse::<usize>);
+        load.expect("a load").expect("a number")
+    };
+    assert_eq!(load(&mut rig), 3);
+    rig.script(1, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
+    rig.run_for(2 * A_FEW_SLICES);
+    assert_eq!(load(&mut rig), 2);
+    rig.script(2, 0).call(PSCI_SYSTEM_OFF, [0; 3]);
+    off(&mut rig, 0..1);
+}
+
+#[test]
 fn interrupts_of_a_vm_are_listed() {
     let mut rig = Rig::new(&[&[0], &[0]]);
     rig.settle();

@@ -47,7 +47,7 @@ impl<H: AxVCpuHal> Scheduler<H> {
         self.queue.waiting(|vcpu| may_run(vcpu))
     }
 
-    fn publish(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
+    pub(super) fn publish(&mut self, hypervisor: &Hypervisor<H>, here: PcpuId) {
         let load = self.load();
         let movable = if load > 1 && self.has_spare() {
             self.movable().count()

@@ -92,6 +92,16 @@ pub(crate) fn check_all() {
     }
 }
 
+/// Goes on to try it.
+pub(crate) fn check_for_ever() -> ! {
+    let mut passes = 0;
+    loop {
+        check_all();
+        passes += 1;
+        say!("pass {passes} of wrong drivers is over");
+    }
+}
+
 fn check_device(device: Device, name: &str, queue: u32) {
     for (what, spoil) in SETUPS {
         let mut setup = MEMORY.queue(SIZE);
