@@ -24,8 +24,6 @@ pub(crate) struct Machine {
     /// Physical interrupts deactivated, by list registers or by order, since
     /// last asked.
     deactivated: Vec<u32>,
-    /// How often a vCPU was unbound: every second time by the short way, if that is open.
-    unbound: usize,
 }
 
 /// Returns the interrupt with this number.
@@ -52,7 +50,6 @@ impl Machine {
             vgic,
             cpus,
             deactivated: Vec::new(),
-            unbound: 0,
         }
     }
 
@@ -245,20 +242,12 @@ impl Machine {
     /// Unbinds and binds a vCPU. Returns what `deliverable` said in between.
     pub(crate) fn rebind(&mut self, vcpu: VcpuId) -> bool {
         let ich = &mut self.cpus[vcpu.index()];
-        self.unbound += 1;
-        let settled = match self.unbound % 2 {
-            0 => self.vgic.save_settled(vcpu, ich),
-            _ => None,
-        };
-        let folded = settled.is_none().then(|| self.vgic.save(vcpu, ich));
+        let folded = self.vgic.save(vcpu, ich);
         let deliverable = self.vgic.deliverable(vcpu);
-        assert!(settled.is_none_or(|settled| settled == deliverable));
         assert_eq!(ich.signalled(), None, "the interface is off");
         self.vgic.load(vcpu, ich);
-        if let Some(folded) = folded {
-            self.deactivated.extend(folded.deactivate().map(IntId::raw));
-            self.serve(folded.kicks);
-        }
+        self.deactivated.extend(folded.deactivate().map(IntId::raw));
+        self.serve(folded.kicks);
         deliverable
     }
 }
