@@ -136,6 +136,11 @@ impl Twin {
         }
         let deliverable = self.controller.deliverable(VCPU);
         assert!(settled.is_none_or(|settled| settled == deliverable));
+        let link = self.controller.link(VCPU, id(TIMER));
+        assert!(
+            settled.is_none() || link.is_none(),
+            "nothing is linked then"
+        );
         let lrs = self.ich.list_registers();
         assert!(lrs.iter().all(|lr| lr.is_inactive()), "{lrs:?}");
         assert_eq!(self.ich.signalled(), None, "the interface is off");
