@@ -1,6 +1,8 @@
 //! A vCPU leaves its CPU by the short way, and its twin by the long one: nobody sees a
 //! difference, whatever they have been through.
 
+#![expect(clippy::indexing_slicing, reason = "a test that fails says where")]
+
 use std::cell::Cell;
 use std::fmt::Debug;
 
